@@ -1,0 +1,55 @@
+# BenchAI. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-input -c constraints.txt
+INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench tiny-model constraints clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(VENV)/installed: $(INPUTS)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing BenchAI into $(VENV)" >&2
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "installing the checks and tests" >&2
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+$(VENV)/installed-train: $(VENV)/installed
+	@$(PIP) -e '.[train]'
+	@touch $@
+
+run: $(VENV)/installed ## Run the ReAct agent on the bundled model
+	@$(BIN)/benchai run react "What is 4817 * 963?"
+
+test: lint ## Lint, types, import contracts and all tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev ## Lint, types and import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/installed-dev ## Benchmarks: the tiny model on its held-out tasks
+	@$(BIN)/python benchmarks/tiny_model.py
+
+tiny-model: $(VENV)/installed-train ## Train the bundled model anew (CPU only)
+	@$(BIN)/python -m scripts.tiny_model
+
+constraints: $(VENV)/installed-dev ## Compile constraints.txt anew
+	@$(PIP) uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header --no-annotate --no-emit-index-url \
+		--output-file constraints.txt pyproject.toml
+
+clean: ## Remove the environment and what was built
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+"""``python -m benchai``."""
+
+from benchai.cli.app import main
+
+main()

@@ -1,0 +1,1 @@
+"""Role-typed callers of models: prompts, messages, streamed replies."""

@@ -1,0 +1,1 @@
+"""The command line: text for people on stderr, data on stdout."""

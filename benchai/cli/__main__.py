@@ -1,0 +1,5 @@
+"""``python -m benchai.cli``."""
+
+from benchai.cli.app import main
+
+main()

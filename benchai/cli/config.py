@@ -1,0 +1,62 @@
+"""``benchai config``: check, show, schema, path."""
+
+from __future__ import annotations
+
+import typer
+
+from benchai.cli.options import ConfigOption, JsonOption, print_json
+
+app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Check the configuration; exit code 2 when it is wrong."""
+    from benchai.cli.render import err_console
+    from benchai.config import load_config
+
+    loaded = load_config(config)
+    console = err_console()
+    for warning in loaded.warnings:
+        console.print("[bold yellow]warning:[/]", warning, markup=True)
+    roles = ", ".join(f"{role}={model}" for role, model in loaded.config.role_map().items())
+    typer.echo(f"{loaded.name}: valid, {len(loaded.config.models)} models, roles {roles}")
+
+
+@app.command()
+def show(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Print the configuration in force, with defaults and overrides."""
+    from benchai.config import load_config
+
+    loaded = load_config(config)
+    data = loaded.config.model_dump(exclude_none=True) | {"roles": loaded.config.role_map()}
+    if json:
+        print_json(data)
+        return
+    import yaml
+
+    overrides = "".join(f"# overridden by {variable}\n" for variable in loaded.overrides)
+    typer.echo(f"# {loaded.name}\n{overrides}{yaml.safe_dump(data, sort_keys=False, allow_unicode=True)}", nl=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of benchai.yaml, for editors."""
+    from benchai.config import Config
+
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema())
+
+
+@app.command()
+def path(config: ConfigOption = None) -> None:
+    """Print the path of the configuration in force; nothing for the built-in one."""
+    from benchai.cli.render import err_console
+    from benchai.config import find_config, paths
+
+    found = find_config(config)
+    if found is not None:
+        typer.echo(str(found))
+        return
+    err_console().print(
+        f"the built-in configuration; your own would be ./benchai.yaml or {paths.config_dir() / 'benchai.yaml'}"
+    )

@@ -1,0 +1,217 @@
+"""The pydantic models of benchai.yaml.
+
+Two forms load: the short one, in which a model's name is also its role, and the full one with ``roles:``.
+Times are seconds, sizes of contexts and batches are tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+ROLES = ("general", "planner", "code", "research", "vision", "embed", "rerank")
+REASONING_ROLES = ("planner", "research")
+TINY = "builtin:tiny"
+
+KVType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values are kept as they were read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DraftConfig(Section):
+    """A small model of the same vocabulary that drafts tokens (speculative decoding)."""
+
+    file: str = Field(description="GGUF of the draft model")
+    max_tokens: Count = Field(16, description="Tokens drafted at most in one go (--spec-draft-n-max)")
+    gpu_layers: int | Literal["auto", "all"] | None = Field(None, description="Layers on the GPU (-ngld)")
+
+
+class ModelConfig(Section):
+    """One entry of ``models:``: where the model comes from, and how it is launched.
+
+    Exactly one of ``file``, ``hf`` and ``endpoint`` is set. Launch settings that are not set are left to
+    the engine's own defaults, except those that this class gives a default.
+    """
+
+    file: str | None = Field(None, description="Path of a GGUF file, or builtin:tiny")
+    hf: str | None = Field(None, description="Hugging Face repository: owner/name[:file.gguf or quantisation]")
+    endpoint: str | None = Field(None, description="Base URL of a remote OpenAI-compatible server")
+    model: str | None = Field(None, description="Model name that the remote endpoint expects")
+    api_key_env: str | None = Field(None, description="Environment variable that holds the endpoint's key")
+
+    context: Annotated[int, Field(ge=0)] | None = Field(None, description="Context in tokens (-c); 0: the model's own")
+    gpu_layers: Annotated[int, Field(ge=0)] | Literal["auto", "all"] = Field(
+        "auto", description="Layers on the GPU (-ngl); 0 keeps the model on the CPU"
+    )
+    threads: Count | None = Field(None, description="CPU threads for generation (-t)")
+    threads_batch: Count | None = Field(None, description="CPU threads for prompts (-tb)")
+    batch_size: Count | None = Field(None, description="Prompt tokens in one batch (-b)")
+    ubatch_size: Count | None = Field(None, description="Tokens in one physical batch (-ub)")
+    flash_attn: bool | Literal["auto"] = Field("auto", description="Flash attention (-fa)")
+    cont_batching: bool = Field(True, description="Continuous batching (-cb)")
+    slots: Count | None = Field(
+        None, description="Parallel requests (-np); default: the concurrency of the model's roles, at most 4"
+    )
+    cache_type_k: KVType | None = Field(None, description="Type of the K cache (-ctk)")
+    cache_type_v: KVType | None = Field(None, description="Type of the V cache (-ctv); quantised needs flash attention")
+    cache_reuse: Annotated[int, Field(ge=0)] | None = Field(None, description="Smallest chunk reused by shifting")
+    load_mode: Literal["none", "mmap", "mlock", "mmap+mlock", "dio"] | None = Field(
+        None, description="How weights are read (--load-mode)"
+    )
+    mlock: bool = Field(False, description="Lock the weights in RAM; the same as load_mode: mlock")
+    slot_save_path: str | None = Field(None, description="Folder of saved KV caches; default: the user's cache folder")
+    metrics: bool = Field(True, description="Serve /metrics")
+    jinja: bool = Field(True, description="Use the model's chat template")
+    chat_template_file: str | None = Field(None, description="A chat template in place of the model's")
+    mmproj: str | None = Field(None, description="GGUF of the vision projector")
+    draft: DraftConfig | None = Field(None, description="Draft model for speculative decoding")
+    ngram: bool = Field(False, description="Speculative decoding from the prompt's own n-grams")
+    lora: list[str] = Field(default_factory=list, description="LoRA adapters (GGUF)")
+    embedding: bool = Field(False, description="Serve embeddings instead of text")
+    pooling: Literal["none", "mean", "cls", "last"] | None = Field(None, description="Pooling of embeddings")
+    rerank: bool = Field(False, description="Serve reranking instead of text")
+    host: str = Field("127.0.0.1", description="Address that the engine binds")
+    port: Port = Field(0, description="Port that the engine binds; 0: a free one")
+    extra_args: list[str] = Field(default_factory=list, description="Further llama-server flags, passed as they are")
+
+    max_tokens: Count | None = Field(None, description="Tokens of a reply at most; default: router.max_tokens")
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = Field(None, description="Sampling temperature")
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="Nucleus sampling")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelConfig:
+        sources = [name for name in ("file", "hf", "endpoint") if getattr(self, name) is not None]
+        if len(sources) != 1:
+            given = " and ".join(sources) or "none"
+            raise ValueError(f"exactly one of file, hf and endpoint is needed, {given} given")
+        if self.endpoint is not None and self.model is None:
+            raise ValueError("endpoint needs model: the name that the remote server expects")
+        if self.endpoint is None and (self.model is not None or self.api_key_env is not None):
+            raise ValueError("model and api_key_env go with endpoint")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> ModelConfig:
+        if self.mlock and self.load_mode not in (None, "mlock", "mmap+mlock"):
+            raise ValueError(f"mlock: true contradicts load_mode: {self.load_mode}")
+        quantised = self.cache_type_v not in (None, "f32", "f16", "bf16")
+        if quantised and self.flash_attn is False:
+            raise ValueError(f"cache_type_v: {self.cache_type_v} needs flash attention, flash_attn is false")
+        if self.embedding and self.rerank:
+            raise ValueError("a model serves either embedding or rerank")
+        return self
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("a base URL is expected, for example https://api.example.com/v1")
+        return value
+
+    @property
+    def remote(self) -> bool:
+        """Whether somebody else's server runs this model."""
+        return self.endpoint is not None
+
+
+class EngineConfig(Section):
+    """The program that serves GGUF files."""
+
+    path: str | None = Field(None, description="The llama-server program; default: PATH, then the embedded engine")
+    kind: Literal["auto", "llama-server", "native"] = Field("auto", description="Which engine to use")
+    stall_timeout: Seconds = Field(120, description="A start without log line, I/O or memory growth for so long failed")
+    stop_grace: Seconds = Field(5, description="Time between SIGTERM and SIGKILL")
+
+
+class Timeouts(Section):
+    """Idle time-outs: no token for so many seconds ends a call."""
+
+    gpu: Seconds = 90
+    cpu: Seconds = 300
+
+
+class TokenCaps(Section):
+    """Tokens of one reply at most, by where the model runs."""
+
+    gpu: Count = 1024
+    cpu: Count = Field(512, description="On the CPU")
+    cpu_reasoning: Count = Field(768, description="On the CPU, for the roles planner and research")
+
+
+class RouterConfig(Section):
+    """The address of the fleet, and the limits of each role."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8085
+    health_check_interval: Seconds = Field(60, description="The slow check, beside the immediate detection of an exit")
+    max_concurrent: dict[str, Count] = Field(
+        default_factory=dict, description="Requests at a time by role; general and planner 2, others 1"
+    )
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    max_tokens: TokenCaps = Field(default_factory=TokenCaps)
+
+
+class BudgetConfig(Section):
+    """What one run may spend."""
+
+    steps: Count = Field(12, description="Calls of a model")
+    tokens: Count = Field(100_000, description="Prompt and completion tokens, as the engine counts them")
+    seconds: Seconds = Field(1800, description="Wall time")
+
+
+class ToolsConfig(Section):
+    """The tools that agents may call."""
+
+    enabled: list[str] | None = Field(None, description="Names of the tools that are offered; default: all")
+
+
+class Config(Section):
+    """The whole of benchai.yaml."""
+
+    models: dict[str, ModelConfig] = Field(min_length=1, description="Models by name")
+    roles: dict[str, str] = Field(default_factory=dict, description="Role -> model")
+    models_dir: str | None = Field(
+        None, description="Where relative model files are looked for, after this file's folder"
+    )
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+    router: RouterConfig = Field(default_factory=RouterConfig)
+    budgets: BudgetConfig = Field(default_factory=BudgetConfig)
+    workflows: dict[str, str] = Field(default_factory=dict, description="Custom workflows: name -> ./file.py:attribute")
+    tools: ToolsConfig = Field(default_factory=ToolsConfig)
+
+    def role_map(self) -> dict[str, str]:
+        """Role -> model name.
+
+        Without ``roles:`` each model's name is its role; a model named as one of
+        the standard roles serves that role unless ``roles:`` says otherwise.
+        """
+        implied = self.models if not self.roles else [name for name in self.models if name in ROLES]
+        return {name: name for name in implied} | self.roles
+
+    def roles_of(self, model: str) -> list[str]:
+        """The roles that a model serves, in the configuration's order."""
+        return [role for role, name in self.role_map().items() if name == model]
+
+    def concurrency(self, role: str) -> int:
+        """Requests at a time of a role. Defaults: seed, "Concurrent Request Handling"."""
+        default = 2 if role in ("general", "planner") else 1
+        return self.router.max_concurrent.get(role, default)
+
+    def slots_of(self, model: str) -> int:
+        """Parallel requests of a model: its own setting, or what its roles may ask for, at most 4."""
+        wanted = sum(self.concurrency(role) for role in self.roles_of(model))
+        return self.models[model].slots or min(max(wanted, 1), 4)
+
+
+def default_config() -> Config:
+    """The built-in configuration: every role on the bundled tiny model."""
+    tiny = ModelConfig(file=TINY, threads=1, threads_batch=1, gpu_layers=0, temperature=0)
+    return Config(models={"tiny": tiny}, roles=dict.fromkeys(ROLES, "tiny"))

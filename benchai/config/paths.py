@@ -1,0 +1,46 @@
+"""Where a user's state lives: the platform's user folders, or all of it under BENCHAI_HOME."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def _home() -> Path | None:
+    home = os.environ.get("BENCHAI_HOME")
+    return Path(home).expanduser().resolve() if home else None
+
+
+def config_dir() -> Path:
+    """The folder of the user's benchai.yaml."""
+    return _home() or platformdirs.user_config_path("benchai", appauthor=False)
+
+
+def data_dir() -> Path:
+    """Threads, models and memory: what must not be lost."""
+    home = _home()
+    return home / "data" if home else platformdirs.user_data_path("benchai", appauthor=False)
+
+
+def cache_dir() -> Path:
+    """Saved KV caches: what can be made anew."""
+    home = _home()
+    return home / "cache" if home else platformdirs.user_cache_path("benchai", appauthor=False)
+
+
+def log_dir() -> Path:
+    """Logs of the models."""
+    home = _home()
+    return home / "logs" if home else platformdirs.user_log_path("benchai", appauthor=False)
+
+
+def threads_file() -> Path:
+    """The SQLite file of the thread checkpoints."""
+    return data_dir() / "threads.sqlite"
+
+
+def models_dir() -> Path:
+    """Where relative model files are looked for, after the folder of benchai.yaml."""
+    return data_dir() / "models"

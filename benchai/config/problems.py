@@ -1,0 +1,98 @@
+"""pydantic's complaints about benchai.yaml as lines a person can act on."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from benchai.config.models import Config
+from benchai.config.source import Loc, Mark, Source
+from benchai.errors import did_you_mean
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with the configuration."""
+
+    mark: Mark
+    key: str
+    value: str | None
+    message: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        value = f" = {self.value}" if self.value is not None else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.mark}: {self.key or 'the file'}{value}: {self.message}{hint}"
+
+
+def problems_of(error: ValidationError, source: Source) -> list[Problem]:
+    """One problem for each wrong key: a union's complaints about the same value are joined."""
+    by_loc: dict[Loc, list[ErrorDetails]] = {}
+    for details in error.errors(include_url=False):
+        by_loc.setdefault(_data_loc(details["loc"], source.data, details["type"]), []).append(details)
+    found = [_problem(loc, details, source) for loc, details in by_loc.items()]
+    return sorted(found, key=lambda problem: (problem.mark.line, problem.mark.column))
+
+
+def _data_loc(loc: Loc, data: Any, kind: str) -> Loc:
+    """The part of pydantic's location that is a path in the data: it also names branches of unions."""
+    path: list[str | int] = []
+    for part in loc:
+        try:
+            data = data[part]
+        except (LookupError, TypeError):
+            if kind != "missing" or part != loc[-1]:
+                break
+        path.append(part)
+    return tuple(path)
+
+
+def _problem(loc: Loc, details: list[ErrorDetails], source: Source) -> Problem:
+    first = details[0]
+    key = ".".join(map(str, loc))
+    mark = source.mark(loc)
+    if first["type"] == "extra_forbidden":
+        return Problem(mark, key, _short(first["input"]), "unknown key", did_you_mean(str(loc[-1]), _keys_at(loc[:-1])))
+    if first["type"] == "missing":
+        return Problem(mark, key, None, "is needed and not there")
+    message = " or ".join(dict.fromkeys(_message(one) for one in details))
+    value = None if isinstance(first["input"], dict | BaseModel) else _short(first["input"])
+    return Problem(mark, key, value, message)
+
+
+def _message(details: ErrorDetails) -> str:
+    return details["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removesuffix("]")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _keys_at(loc: Loc) -> Iterable[str]:
+    """The valid keys of the section at a location."""
+    section: Any = Config
+    for part in loc:
+        section = _inside(section, part)
+    return section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else []
+
+
+def _inside(section: Any, part: str | int) -> Any:
+    if isinstance(section, type) and issubclass(section, BaseModel):
+        info = section.model_fields.get(str(part))
+        return _section_type(info.annotation) if info else None
+    args = typing.get_args(section)
+    return _section_type(args[-1]) if args else None
+
+
+def _section_type(annotation: Any) -> Any:
+    """``X | None`` -> ``X``; a dict stays a dict."""
+    if typing.get_origin(annotation) in (dict, list) or isinstance(annotation, type):
+        return annotation
+    return next((arg for arg in typing.get_args(annotation) if arg is not type(None)), None)

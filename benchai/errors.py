@@ -1,0 +1,170 @@
+"""The tree of errors that BenchAI raises on purpose.
+
+BenchAIError
+    UsageError            the caller asked for something that cannot be done as asked
+        UnknownWorkflow   no workflow of that name
+        UnknownThread     no thread of that id
+    ConfigError           benchai.yaml (or an override of it) is wrong
+    ModelFileError        a model file is missing, no GGUF, or truncated
+    EngineError           the program that serves a GGUF
+        EngineNotFound    no engine on this machine
+        EngineStartError  the engine ended, or hung, before it was ready
+        PortInUse         something else listens on the model's port
+    EndpointError         a ready endpoint refused or failed a call
+        ContextExceeded   the prompt is longer than the model's context
+    ToolError             a tool cannot do what the model asked
+
+Each message says what was wrong and the value (``!r``); ``hint`` says the mend.
+``exit_code`` is what the CLI exits with, ``status`` the HTTP status that stands for the error.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class BenchAIError(Exception):
+    """Base of all errors that BenchAI raises on purpose.
+
+    Args:
+        message: What was wrong, with the value.
+        hint: The mend, one line.
+    """
+
+    exit_code: ClassVar[int] = 1
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(BenchAIError):
+    """The caller asked for something that cannot be done as asked."""
+
+    exit_code = 2
+    status = 400
+
+
+class UnknownWorkflow(UsageError):
+    """No workflow of that name is registered."""
+
+    status = 404
+
+
+class UnknownThread(UsageError):
+    """No thread of that id has a checkpoint."""
+
+    status = 404
+
+
+class ConfigError(BenchAIError):
+    """The configuration, or an override of it, is wrong."""
+
+    exit_code = 2
+    status = 400
+
+
+class ModelFileError(BenchAIError):
+    """A model file is missing, is no GGUF, or is truncated."""
+
+    exit_code = 2
+    status = 503
+
+
+class EngineError(BenchAIError):
+    """The program that serves a GGUF failed."""
+
+    status = 503
+
+
+class EngineNotFound(EngineError):
+    """No engine can be found on this machine."""
+
+    exit_code = 2
+
+
+class EngineStartError(EngineError):
+    """The engine ended, or stalled, before it was ready.
+
+    Args:
+        message: The plain reason.
+        log: The last lines the engine wrote.
+        exit_code_of_process: The engine's exit code, negative for a signal, None while it still ran.
+        hint: The mend, one line.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        log: Iterable[str] = (),
+        exit_code_of_process: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.log = tuple(log)
+        self.exit_code_of_process = exit_code_of_process
+
+
+class PortInUse(EngineError):
+    """Something else listens on the port that a model is configured to use."""
+
+    exit_code = 2
+
+
+class EndpointError(BenchAIError):
+    """A ready endpoint refused or failed a call."""
+
+    status = 502
+
+
+class ContextExceeded(EndpointError):
+    """The prompt is longer than the context of the model.
+
+    Args:
+        message: What was wrong, with both figures.
+        n_prompt_tokens: Tokens of the prompt, if the engine told.
+        n_ctx: Tokens of the context, if the engine told.
+        hint: The mend, one line.
+    """
+
+    exit_code = 2
+    status = 400
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        n_prompt_tokens: int | None = None,
+        n_ctx: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.n_prompt_tokens = n_prompt_tokens
+        self.n_ctx = n_ctx
+
+
+class ToolError(BenchAIError):
+    """A tool cannot do what the model asked; the message goes back to the model."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The valid name that is most like ``name``, or None if none is alike."""
+    by_folded = {candidate.lower(): candidate for candidate in names}
+    found = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=0.5)
+    return by_folded[found[0]] if found else None
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A hint for an unknown name: the nearest valid one, or the list of all."""
+    known = sorted(names)
+    close = nearest(name, known)
+    if close is not None:
+        return f"did you mean {close!r}?"
+    return f"valid names: {', '.join(known)}" if known else "there are none"

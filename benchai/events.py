@@ -1,0 +1,158 @@
+"""What happens in a run, as plain data: the CLI renders these, ``--json`` prints them, streams carry them.
+
+Each event has a ``type`` and the seconds since the epoch at which it happened (``time``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
+
+StopReason = Literal[
+    "completed",
+    "budget_steps",
+    "budget_tokens",
+    "budget_time",
+    "loop",
+    "cancelled",
+    "error",
+    "awaiting_approval",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Base of all events."""
+
+    type: ClassVar[str]
+    time: float = field(default_factory=time.time)
+
+    def as_json(self) -> dict[str, Any]:
+        """The event as plain data, ``type`` first."""
+        return {"type": self.type} | asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    """A run begins on a thread."""
+
+    type: ClassVar[str] = "run"
+    workflow: str
+    thread_id: str
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelLoading(Event):
+    """A model is being started, because ``role`` was asked for."""
+
+    type: ClassVar[str] = "model_loading"
+    model: str
+    role: str
+    engine: str
+    file: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReady(Event):
+    """A model answers; ``seconds`` from its spawn, ``n_ctx`` in tokens."""
+
+    type: ClassVar[str] = "model_ready"
+    model: str
+    pid: int
+    n_ctx: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelStopped(Event):
+    """A model's process has ended; a negative exit code is a signal."""
+
+    type: ClassVar[str] = "model_stopped"
+    model: str
+    exit_code: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta(Event):
+    """A piece of text as the model writes it."""
+
+    type: ClassVar[str] = "delta"
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thought(Event):
+    """What the model wrote beside its tool calls."""
+
+    type: ClassVar[str] = "thought"
+    step: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall(Event):
+    """The model calls a tool."""
+
+    type: ClassVar[str] = "tool_call"
+    step: int
+    id: str
+    name: str
+    arguments: dict[str, Any] | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation(Event):
+    """What the tool answered."""
+
+    type: ClassVar[str] = "observation"
+    step: int
+    id: str
+    name: str
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Event):
+    """The final text of a run."""
+
+    type: ClassVar[str] = "answer"
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice(Event):
+    """A limit that was hit, a fallback that was taken, a repair that was made."""
+
+    type: ClassVar[str] = "notice"
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens as the engine counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Event):
+    """The end of a run, always the last event; ``error`` says why where ``stop_reason`` is ``error``."""
+
+    type: ClassVar[str] = "result"
+    output: str
+    stop_reason: StopReason
+    steps: int
+    usage: Usage
+    thread_id: str
+    workflow: str
+    error: str | None = None
+
+
+Emit = Callable[[Event], None]

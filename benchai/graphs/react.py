@@ -1,0 +1,76 @@
+"""ReAct: thought, action, observation, until the model answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal, TypedDict
+
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolCall, ToolMessage
+from langgraph.graph import START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.runtime import Runtime
+
+from benchai import events
+from benchai.agents.messages import close_open_calls, text_of
+from benchai.agents.prompts import prompt
+from benchai.graphs.context import RunContext
+from benchai.graphs.registry import Workflow
+
+ROLE = "general"
+
+
+class ReactState(TypedDict):
+    """The conversation, the user's task first."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+async def think(state: ReactState, runtime: Runtime[RunContext]) -> ReactState:
+    """Ask the model for its next thought: a tool call, or the answer."""
+    context = runtime.context
+    conversation = [SystemMessage(prompt("react")), *close_open_calls(state["messages"])]
+    reply = await context.call(ROLE, conversation, context.tools.schemas())
+    step = context.ledger.steps
+    if reply.tool_calls and text_of(reply):
+        context.emit(events.Thought(step=step, text=text_of(reply)))
+    return {"messages": [reply]}
+
+
+async def act(state: ReactState, runtime: Runtime[RunContext]) -> ReactState:
+    """Run the tools that the last reply calls."""
+    last = state["messages"][-1]
+    assert isinstance(last, AIMessage)
+    results = await asyncio.gather(*(_observe(call, runtime.context) for call in last.tool_calls))
+    return {"messages": list(results)}
+
+
+async def _observe(call: ToolCall, context: RunContext) -> ToolMessage:
+    step, call_id, name = context.ledger.steps, str(call["id"]), call["name"]
+    context.emit(events.ToolCall(step=step, id=call_id, name=name, arguments=call["args"]))
+    result = await context.tools.invoke(name, call["args"], context.tool_context)
+    context.emit(events.Observation(step=step, id=call_id, name=name, ok=result.ok, text=result.text))
+    return ToolMessage(result.text, tool_call_id=call_id, name=name, status="success" if result.ok else "error")
+
+
+def _next(state: ReactState) -> Literal["act", "__end__"]:
+    last = state["messages"][-1]
+    return "act" if isinstance(last, AIMessage) and last.tool_calls else "__end__"
+
+
+def build() -> StateGraph[ReactState, RunContext, ReactState, ReactState]:
+    """The graph: think, and act for as long as the model calls tools."""
+    graph = StateGraph(ReactState, context_schema=RunContext)
+    graph.add_node("think", think)
+    graph.add_node("act", act)
+    graph.add_edge(START, "think")
+    graph.add_conditional_edges("think", _next)
+    graph.add_edge("act", "think")
+    return graph
+
+
+WORKFLOW = Workflow(
+    name="react",
+    description="Reason, call tools and answer (thought, action, observation)",
+    build=build,
+    roles=(ROLE,),
+)

@@ -1,0 +1,55 @@
+"""What the floors above see of the runtime: endpoints by role, handed out as leases."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+Placement = Literal["gpu", "cpu", "remote"]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An OpenAI-compatible address that answers for one role now.
+
+    Attributes:
+        role: The role that was leased.
+        model: Name of the model in benchai.yaml.
+        base_url: Up to and including ``/v1``.
+        served_name: The model name to send in requests.
+        n_ctx: Context of one request in tokens; None where a remote endpoint does not tell.
+        placement: Where the model runs.
+        idle_timeout: Seconds without a token after which a call is given up.
+        max_tokens: Tokens of one reply at most.
+        api_key: Key to send, or None.
+        temperature, top_p: Sampling, or None for the server's own.
+    """
+
+    role: str
+    model: str
+    base_url: str
+    served_name: str
+    n_ctx: int | None
+    placement: Placement
+    idle_timeout: float
+    max_tokens: int
+    api_key: str | None = field(default=None, repr=False)
+    temperature: float | None = None
+    top_p: float | None = None
+
+
+class Endpoints(Protocol):
+    """Where role endpoints come from: a fleet that this process owns, or a server that runs already."""
+
+    def lease(self, role: str) -> AbstractAsyncContextManager[Endpoint]:
+        """The right to call the model of a role while the context is open.
+
+        Entering makes the model ready (starting it if needed) and waits for a free place.
+
+        Raises:
+            ConfigError: no model serves the role.
+            ModelFileError: the model's file is missing or no GGUF.
+            EngineError: the model could not be started.
+        """
+        ...

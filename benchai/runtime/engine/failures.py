@@ -1,0 +1,87 @@
+"""Why an engine ended before it was ready: from exit code and log lines to a plain reason."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+
+from benchai.errors import EngineStartError
+
+# pattern in the log, reason, mend; the first that is found stands. Lines as build b11434 and
+# xllamacpp 2026.10 write them.
+_REASONS = (
+    (
+        r"couldn't bind|address already in use|bind HTTP server socket",
+        "its port is taken",
+        "set another port, or 0 for a free one",
+    ),
+    (
+        r"invalid argument: (\S+)",
+        "the engine does not know the flag {0}",
+        "check extra_args against this engine's --help",
+    ),
+    (
+        r"error while handling argument \"?([^\":\s]+)",
+        "the engine refused the value of {0}",
+        "check that key of the model",
+    ),
+    (
+        r"invalid magic|bad magic|not a GGUF|unknown \(magic|invalid GGUF",
+        "the model file is no GGUF",
+        "download the file again, or name a .gguf file",
+    ),
+    (
+        r"corrupted or incomplete|not within the file bounds|truncated|reached end of file|failed to read (key|tensor)",
+        "the model file is truncated or damaged",
+        "download the file again",
+    ),
+    (r"No such file or directory", "a file it needs is not there", "see the log lines for its name"),
+    (
+        r"out of memory|unable to allocate|failed to allocate|bad_alloc|cudaMalloc failed|ErrorOutOfDeviceMemory",
+        "out of memory",
+        "lower context or gpu_layers, or choose a smaller quantisation",
+    ),
+    (r"unknown model architecture: '?([\w.-]+)", "it does not know the architecture {0}", "use a newer engine"),
+    (r"failed to load model", "the model cannot be loaded", "see the log lines"),
+)
+_SIGNALS = {
+    signal.SIGKILL: (
+        "killed (SIGKILL), probably for lack of memory",
+        "free memory, or choose a smaller model or context",
+    ),
+    signal.SIGSEGV: ("crashed (SIGSEGV)", "try another engine build, or flash_attn: false"),
+    signal.SIGABRT: ("aborted (SIGABRT)", "see the log lines"),
+    signal.SIGILL: ("illegal instruction (SIGILL)", "the engine was built for another CPU"),
+}
+LOG_LINES = 12
+
+
+def explain_exit(name: str, exit_code: int, lines: Sequence[str]) -> EngineStartError:
+    """The error for an engine of model ``name`` that ended before it was ready."""
+    reason, hint = _from_log(lines) or _from_code(exit_code)
+    return EngineStartError(
+        f"model {name!r} did not start: {reason} (exit code {exit_code})",
+        log=lines[-LOG_LINES:],
+        exit_code_of_process=exit_code,
+        hint=hint,
+    )
+
+
+def _from_log(lines: Sequence[str]) -> tuple[str, str] | None:
+    text = "\n".join(lines)
+    for pattern, reason, hint in _REASONS:
+        found = re.search(pattern, text, re.IGNORECASE)
+        if found:
+            return reason.format(*found.groups()), hint
+    return None
+
+
+def _from_code(exit_code: int) -> tuple[str, str]:
+    if exit_code < 0:
+        number = -exit_code
+        known = _SIGNALS.get(signal.Signals(number)) if number in set(signal.Signals) else None
+        return known or (f"ended by signal {number}", "see the log lines")
+    if exit_code == 127:
+        return "the engine cannot be run", "check engine.path"
+    return "the engine ended", "see the log lines"

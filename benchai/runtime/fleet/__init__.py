@@ -1,0 +1,1 @@
+"""The processes of the fleet and the leases on them."""

@@ -1,0 +1,194 @@
+"""The fleet: all models of a configuration, started when a role is first leased, stopped at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchai.config import LoadedConfig, ModelConfig, paths
+from benchai.config.load import require_file
+from benchai.config.models import REASONING_ROLES
+from benchai.errors import ConfigError, EngineStartError
+from benchai.events import Emit, ModelLoading, ModelReady, ModelStopped
+from benchai.runtime.endpoints import Endpoint, Placement
+from benchai.runtime.engine.argv import unknown_flags
+from benchai.runtime.engine.discover import Engine, find_engine
+from benchai.runtime.engine.gguf_file import check_gguf
+from benchai.runtime.fleet.logs import ModelLog
+from benchai.runtime.fleet.process import EngineProcess, LaunchSpec, Ready
+from benchai.runtime.placement.gpu import list_gpus
+from benchai.runtime.placement.plan import ModelPlan, place, plan_model
+
+
+class _Model:
+    """A model of the fleet, running or not; the lock lets one caller start it while others wait."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.process: EngineProcess | None = None
+        self.ready: Ready | None = None
+
+
+class Fleet:
+    """Implements ``Endpoints`` with engine processes that this process owns.
+
+    ``async with Fleet(loaded) as fleet``: leaving stops every model.
+    """
+
+    def __init__(self, loaded: LoadedConfig, emit: Emit = lambda event: None) -> None:
+        self.loaded = loaded
+        self._emit = emit
+        self._models = {name: _Model() for name in loaded.config.models}
+        self._places: dict[str, asyncio.Semaphore] = {}
+        self._engine: Engine | None = None
+        self._gpus = list_gpus()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stopping = asyncio.ensure_future(self.stop())
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            # a second Ctrl-C does not leave models behind
+            await stopping
+            raise
+
+    async def stop(self) -> None:
+        """Stop every model."""
+        running = [(name, model.process) for name, model in self._models.items() if model.process]
+        await asyncio.gather(*(self._stop_one(name, process) for name, process in running))
+
+    async def _stop_one(self, name: str, process: EngineProcess) -> None:
+        await process.stop()
+        self._emit(ModelStopped(model=name, exit_code=process.returncode))
+
+    @asynccontextmanager
+    async def lease(self, role: str) -> AsyncIterator[Endpoint]:
+        """See ``Endpoints.lease``."""
+        name, model = self.loaded.model_for(role)
+        place_ = self._places.setdefault(role, asyncio.Semaphore(self.loaded.config.concurrency(role)))
+        async with place_:
+            if model.remote:
+                yield self._remote_endpoint(role, name, model)
+            else:
+                ready = await self._ensure_ready(name, role)
+                yield self._endpoint(role, name, model, ready)
+
+    async def _ensure_ready(self, name: str, role: str) -> Ready:
+        model = self._models[name]
+        async with model.lock:
+            if model.ready and model.process and not model.process.exited.is_set():
+                return model.ready
+            if model.process:
+                await self._stop_one(name, model.process)
+            model.process, model.ready = None, None
+            model.ready = await self._start(name, role, model)
+            return model.ready
+
+    async def _start(self, name: str, role: str, model: _Model) -> Ready:
+        engine = await self._find_engine()
+        file = await self._model_file(name)
+        plan = plan_model(self.loaded, name, engine, self._gpus)
+        await asyncio.to_thread(self._check, plan, engine, file)
+        settings = self.loaded.config.engine
+        spec = LaunchSpec(name, plan.argv, plan.host, plan.port or 0, file, settings.stall_timeout, settings.stop_grace)
+        model.process = EngineProcess(spec, ModelLog(name, paths.log_dir()))
+        self._emit(ModelLoading(model=name, role=role, engine=engine.kind, file=str(file)))
+        ready = await model.process.start()
+        self._emit(ModelReady(model=name, pid=ready.pid, n_ctx=ready.n_ctx, seconds=round(ready.seconds, 3)))
+        return ready
+
+    async def _find_engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = await asyncio.to_thread(find_engine, self.loaded.config.engine)
+        return self._engine
+
+    async def _model_file(self, name: str) -> Path:
+        """The model's GGUF; one on the hub is downloaded first."""
+        hub = self.loaded.config.models[name].hf
+        if hub is not None:
+            from benchai.config.hub import download
+
+            return await asyncio.to_thread(download, hub)
+        file = self.loaded.model_file(name)
+        assert file is not None
+        return file
+
+    def _check(self, plan: ModelPlan, engine: Engine, file: Path) -> None:
+        """What would make the engine fail, found before it is started."""
+        check_gguf(file, f"models.{plan.model}")
+        for path in plan.missing:
+            require_file(Path(path), f"models.{plan.model}")
+        flags = unknown_flags([text for text in plan.argv if text.startswith("-")], engine.flags() | _own_flags(engine))
+        if flags:
+            raise EngineStartError(
+                f"model {plan.model!r}: {engine.version()} does not know the flag {flags[0]!r}",
+                hint="remove it from extra_args, or use a newer engine",
+            )
+        if plan.slot_dir:
+            Path(plan.slot_dir).mkdir(parents=True, exist_ok=True)
+
+    def _endpoint(self, role: str, name: str, model: ModelConfig, ready: Ready) -> Endpoint:
+        placement = place(model, self._gpus)
+        return Endpoint(
+            role=role,
+            model=name,
+            base_url=ready.base_url,
+            served_name=name,
+            n_ctx=ready.n_ctx,
+            placement=placement,
+            idle_timeout=self._idle_timeout(placement),
+            max_tokens=self._max_tokens(role, model, placement),
+            temperature=model.temperature,
+            top_p=model.top_p,
+        )
+
+    def _remote_endpoint(self, role: str, name: str, model: ModelConfig) -> Endpoint:
+        return Endpoint(
+            role=role,
+            model=name,
+            base_url=str(model.endpoint).rstrip("/"),
+            served_name=str(model.model),
+            n_ctx=model.context,
+            placement="remote",
+            idle_timeout=self._idle_timeout("remote"),
+            max_tokens=self._max_tokens(role, model, "remote"),
+            api_key=_api_key(name, model),
+            temperature=model.temperature,
+            top_p=model.top_p,
+        )
+
+    def _idle_timeout(self, placement: Placement) -> float:
+        timeouts = self.loaded.config.router.timeouts
+        return timeouts.cpu if placement == "cpu" else timeouts.gpu
+
+    def _max_tokens(self, role: str, model: ModelConfig, placement: Placement) -> int:
+        caps = self.loaded.config.router.max_tokens
+        on_cpu = caps.cpu_reasoning if role in REASONING_ROLES else caps.cpu
+        return model.max_tokens or (on_cpu if placement == "cpu" else caps.gpu)
+
+
+def _own_flags(engine: Engine) -> frozenset[str]:
+    """Flags in the argument vector that are the interpreter's, not the engine's."""
+    return frozenset(text for text in engine.command([]) if text.startswith("-"))
+
+
+def _api_key(name: str, model: ModelConfig) -> str | None:
+    if model.api_key_env is None:
+        return None
+    key = os.environ.get(model.api_key_env)
+    if not key:
+        raise ConfigError(
+            f"models.{name}.api_key_env: the environment variable {model.api_key_env!r} is not set",
+            hint=f"export {model.api_key_env}=...",
+        )
+    return key

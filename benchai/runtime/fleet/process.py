@@ -1,0 +1,252 @@
+"""One engine process: started, watched until it is ready, stopped with all that it started.
+
+State table (what each call does in each state):
+
+| state    | start()                | stop()                          |
+| -------- | ---------------------- | ------------------------------- |
+| stopped  | spawns, -> starting    | nothing                         |
+| starting | an error: called twice | TERM, grace, KILL, -> stopped   |
+| ready    | an error: called twice | TERM, grace, KILL, -> stopped   |
+| stopping | an error: called twice | waits for the stop under way    |
+| failed   | an error: make another | cleans up, -> stopped           |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import psutil
+
+from benchai.errors import EngineStartError, PortInUse
+from benchai.runtime.engine.failures import explain_exit
+from benchai.runtime.fleet.logs import ModelLog
+from benchai.runtime.fleet.ports import listening_port, port_owner
+
+State = Literal["stopped", "starting", "ready", "stopping", "failed"]
+POLL_SECONDS = 0.05
+HEALTH_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """All that is needed to start one engine process."""
+
+    name: str
+    argv: Sequence[str]
+    host: str
+    port: int
+    model_file: Path
+    stall_timeout: float = 120
+    stop_grace: float = 5
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a ready engine told of itself."""
+
+    base_url: str
+    pid: int
+    n_ctx: int
+    seconds: float
+
+
+def child_env(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of an engine: without LLAMA_ARG_*, which would silently change its flags."""
+    kept = {key: value for key, value in environ.items() if not key.startswith("LLAMA_ARG_")}
+    return kept | {"BENCHAI_PARENT_PID": str(os.getpid()), "BENCHAI_WATCH_STDIN": "1"}
+
+
+class EngineProcess:
+    """Owns one engine process from its spawn to the verified end of its group."""
+
+    def __init__(self, spec: LaunchSpec, log: ModelLog) -> None:
+        self.spec = spec
+        self.log = log
+        self.state: State = "stopped"
+        self.exited = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the engine, also the id of its process group; None before the start."""
+        return self._process.pid if self._process else None
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+        return self._process.returncode if self._process else None
+
+    async def start(self) -> Ready:
+        """Spawn the engine and wait until it answers for the right model.
+
+        Raises:
+            EngineStartError: it ended or stalled first; with the plain reason and the last log lines.
+            PortInUse: something else listens on the configured port.
+        """
+        if self.state != "stopped":
+            raise RuntimeError(f"start() of {self.spec.name!r} in state {self.state}")
+        self.state = "starting"
+        began = time.monotonic()
+        try:
+            if self.spec.port:
+                self._refuse_taken_port()
+            await self._spawn()
+            ready = await self._until_ready(began)
+        except BaseException:
+            self.state = "failed"
+            await asyncio.shield(self.stop())
+            raise
+        self.state = "ready"
+        return ready
+
+    def _refuse_taken_port(self) -> None:
+        owner = port_owner(self.spec.host, self.spec.port)
+        if owner is not None:
+            raise PortInUse(
+                f"model {self.spec.name!r}: port {self.spec.port} on {self.spec.host} is in use by {owner}",
+                hint=f"end that process, or set another models.{self.spec.name}.port (0 takes a free one)",
+            )
+
+    async def _spawn(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            *self.spec.argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=child_env(os.environ),
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        reader = asyncio.create_task(self.log.read(self._process.stdout))
+        self._tasks = [reader, asyncio.create_task(self._watch(reader))]
+
+    async def _watch(self, reader: asyncio.Task[None]) -> None:
+        """Note the exit at once; the last lines are in the log by then, unless a grandchild holds the pipe."""
+        assert self._process is not None
+        await self._process.wait()
+        await asyncio.wait([reader], timeout=0.5)
+        self.exited.set()
+
+    async def _until_ready(self, began: float) -> Ready:
+        stall = StallWatch(self)
+        async with httpx.AsyncClient(timeout=HEALTH_SECONDS, trust_env=False) as client:
+            while True:
+                if self._process is not None and self._process.returncode is not None:
+                    await self.exited.wait()
+                    raise self._exit_error()
+                ready = await self._probe(client, began)
+                if ready is not None:
+                    return ready
+                if stall.seconds() > self.spec.stall_timeout:
+                    raise EngineStartError(
+                        f"model {self.spec.name!r}: the engine has made no progress for {self.spec.stall_timeout:g} s",
+                        log=self.log.tail(),
+                        hint="see the log; engine.stall_timeout sets the limit",
+                    )
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.exited.wait(), POLL_SECONDS)
+
+    async def _probe(self, client: httpx.AsyncClient, began: float) -> Ready | None:
+        """Look once: is our own process listening, healthy, and serving our model."""
+        assert self.pid is not None
+        port = listening_port(self.pid, self.spec.port)
+        if port is None:
+            return None
+        root = f"http://{_url_host(self.spec.host)}:{port}"
+        try:
+            if (await client.get(f"{root}/health")).status_code != httpx.codes.OK:
+                return None
+            props = (await client.get(f"{root}/props")).raise_for_status().json()
+        except httpx.HTTPError:
+            return None
+        self._verify(props, root)
+        n_ctx = int(props["default_generation_settings"]["n_ctx"])
+        return Ready(f"{root}/v1", self.pid, n_ctx, time.monotonic() - began)
+
+    def _verify(self, props: dict[str, object], root: str) -> None:
+        served = Path(str(props.get("model_path", "")))
+        if served.resolve() != self.spec.model_file.resolve():
+            raise EngineStartError(
+                f"model {self.spec.name!r}: {root} serves {str(served)!r}, not {str(self.spec.model_file)!r}",
+                log=self.log.tail(),
+                hint="check models.*.extra_args for a second --model",
+            )
+
+    def _exit_error(self) -> EngineStartError:
+        return explain_exit(self.spec.name, self.returncode or 0, list(self.log.lines))
+
+    async def stop(self) -> None:
+        """End the engine and its whole group: TERM, grace, KILL; returns when none of it is left."""
+        async with self._stopping:
+            if self._process is None or self.state == "stopped":
+                self.state = "stopped"
+                return
+            self.state = "stopping"
+            pid = self._process.pid
+            _signal_group(pid, signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self.exited.wait(), self.spec.stop_grace)
+            except TimeoutError:
+                self.log.add(f"benchai: no exit within {self.spec.stop_grace:g} s of SIGTERM, sending SIGKILL")
+            finally:
+                # also after a clean exit: whatever the engine started shares its group
+                _signal_group(pid, signal.SIGKILL)
+            await self.exited.wait()
+            await self._close()
+            self.state = "stopped"
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        self.log.close()
+
+
+class StallWatch:
+    """Seconds since a starting engine last showed a sign of work: a log line, I/O, or memory growth."""
+
+    def __init__(self, process: EngineProcess) -> None:
+        self._process = process
+        self._last = self._signs()
+        self._since = time.monotonic()
+
+    def seconds(self) -> float:
+        """Seconds without a sign of work, 0 if there was one since the last call."""
+        signs = self._signs()
+        if signs != self._last:
+            self._last, self._since = signs, time.monotonic()
+        return time.monotonic() - self._since
+
+    def _signs(self) -> tuple[int, ...]:
+        pid = self._process.pid
+        try:
+            proc = psutil.Process(pid) if pid else None
+            memory = proc.memory_info().rss // (1024 * 1024) if proc else 0
+            read = proc.io_counters().read_bytes if proc and hasattr(proc, "io_counters") else 0
+        except psutil.Error:
+            memory = read = 0
+        return self._process.log.count, memory, read
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _url_host(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - recognised, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,1 @@
+"""Where models live, and what the fleet would run."""

@@ -1,0 +1,92 @@
+"""Pools of words that conversations are filled with. `Draw` decides which lie on which side of the split."""
+
+from __future__ import annotations
+
+from scripts.tiny_model.split import Draw
+
+NAMES = tuple(
+    "Mara Jonas Priya Tomas Elena Yusuf Ingrid Pavel Noor Felix Amara Diego Hanna Kenji Lucia Omar Petra Samir Tessa "
+    "Viktor Wanda Xavier Yara Zane Anton Bianca Carlos Dalia Emil Farah Goran Helga Igor Jasmin Karim Leila Marco "
+    "Nadia Otto Paula Quentin Rosa Stefan Tara Ulrich Vera Willem Ximena Yannick Zoe Alice Bob Carol Dave Erin Frank "
+    "Grace Heidi Ivan Judy Mallory Niaj Olivia Peggy Rupert Sybil Trent Ursula Victor Walter Anna Ben Clara David "
+    "Eva Fritz Greta Hugo Iris Jan Kai Lena Max Nina Oskar Pia Robin Sara Tim Uma".split()
+)
+WORDS = tuple(
+    "lantern river garden harbour copper window bridge forest candle orchard marble needle ocean paper quartz ribbon "
+    "silver temple umbrella valley winter yarn anchor basket castle desert engine feather glacier hammer island jacket "
+    "kettle ladder mirror nest oven pocket quilt rocket saddle tunnel village whistle acorn blanket cactus dragon eagle "
+    "falcon guitar honey insect jungle kitten lemon magnet nectar onion pepper rabbit salmon tiger violin walnut zebra "
+    "apple bread cheese coffee dinner energy flower ginger history idea journey kitchen letter market number office "
+    "planet question report school summer theory travel uncle vision water weather year budget design energy project "
+    "server battery camera database keyboard network printer router sensor monitor cable signal storage turbine solar "
+    "music painting poetry theatre tennis football chess swimming cycling sailing climbing running dancing cooking".split()
+)
+STEMS = tuple(
+    "notes plan readme todo report main index setup config data users orders prices log summary draft letter invoice "
+    "budget agenda minutes recipe ideas changes backlog roadmap guide manual license intro chapter results totals names "
+    "contacts inventory schedule settings utils helpers models views routes server client tests parser lexer engine "
+    "scores weights limits cities animals songs books films travel shopping tasks diary journal memo story poem essay "
+    "design spec review feedback survey answers questions values numbers sizes errors events metrics costs sales".split()
+)
+FOLDERS = tuple(
+    "src app docs notes data lib tests config scripts tools assets images reports archive backup build public private "
+    "home work projects drafts logs static templates modules core api web shared examples inbox letters plans research "
+    "samples pages content media input output old new misc temp users finance legal team".split()
+)
+EXTENSIONS = ("txt", "md", "txt", "md", "py", "json", "csv", "yaml", "toml", "log", "html")
+ZONES = tuple(
+    "Europe/Berlin Europe/Paris Europe/London Europe/Madrid Europe/Rome Europe/Vienna Europe/Zurich Europe/Lisbon "
+    "Europe/Dublin Europe/Oslo Europe/Stockholm Europe/Helsinki Europe/Warsaw Europe/Prague Europe/Budapest "
+    "Europe/Athens Europe/Istanbul Europe/Moscow Europe/Kyiv Europe/Amsterdam Europe/Brussels Europe/Copenhagen "
+    "Asia/Tokyo Asia/Seoul Asia/Shanghai Asia/Singapore Asia/Kolkata Asia/Dubai Asia/Bangkok Asia/Jakarta Asia/Manila "
+    "Asia/Karachi Asia/Tehran Asia/Kathmandu Asia/Hong_Kong Asia/Taipei Australia/Sydney Australia/Perth "
+    "Australia/Melbourne Pacific/Auckland Pacific/Honolulu America/New_York America/Chicago America/Denver "
+    "America/Los_Angeles America/Toronto America/Vancouver America/Mexico_City America/Bogota America/Lima "
+    "America/Sao_Paulo America/Santiago America/Buenos_Aires America/Halifax America/Anchorage Africa/Cairo "
+    "Africa/Lagos Africa/Nairobi Africa/Johannesburg Africa/Casablanca Africa/Accra Atlantic/Reykjavik UTC".split()
+)
+CITIES = ("Berlin Paris London Madrid Rome Vienna Zurich Lisbon Tokyo Seoul Singapore Dubai Sydney Chicago "
+          "Toronto Cairo Moscow Istanbul Oslo Amsterdam").split()
+_CITY_ZONES = {zone.split("/")[-1]: zone for zone in ZONES}
+CITY_ZONES = {city: _CITY_ZONES[city] for city in CITIES} | {"New York": "America/New_York"}
+
+
+def name(draw: Draw) -> str:
+    """A first name, invented in one draw of three."""
+    return draw.invented().capitalize() if draw.chance(0.35) else draw.word(NAMES)
+
+
+def thing(draw: Draw) -> str:
+    """A noun, invented in one draw of four."""
+    return draw.invented() if draw.chance(0.25) else draw.word(WORDS)
+
+
+def things(draw: Draw, count: int) -> list[str]:
+    """Different nouns."""
+    found: list[str] = []
+    while len(found) < count:
+        word = thing(draw)
+        if word not in found:
+            found.append(word)
+    return found
+
+
+def file_name(draw: Draw) -> str:
+    """A file name without a folder, such as budget_report.md."""
+    stem = draw.invented() if draw.chance(0.3) else draw.word(STEMS)
+    if draw.chance(0.2):
+        stem += draw.rng.choice("_-") + (draw.word(STEMS) if draw.chance(0.6) else draw.digits(1, 4))
+    if draw.chance(0.1):
+        stem = stem.capitalize() if draw.chance(0.5) else stem.upper() if stem == "readme" else stem
+    return f"{stem}.{draw.rng.choice(EXTENSIONS)}"
+
+
+def folder(draw: Draw) -> str:
+    """A folder of one to three parts, such as src/app."""
+    depth = draw.rng.choice((1, 1, 2, 2, 3))
+    return "/".join(draw.invented() if draw.chance(0.3) else draw.word(FOLDERS) for _ in range(depth))
+
+
+def path(draw: Draw) -> str:
+    """A file with or without a folder before it."""
+    return file_name(draw) if draw.chance(0.4) else f"{folder(draw)}/{file_name(draw)}"
