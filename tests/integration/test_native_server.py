@@ -156,14 +156,14 @@ def broken(tmp_path: Path) -> Mapping[str, Path]:
         ("other", r"^error: model file '.*other\.gguf' is not a GGUF file: it begins with b'not '$"),
         ("empty", r"^error: model file '.*empty\.gguf' is not a GGUF file: it begins with b''$"),
         ("truncated", r"data is not within the file bounds, model is corrupted or incomplete$"),
-        ("header", r"^error: failed to serve model '.*header\.gguf' \(see the log above\): "),
+        ("header", r"^error: failed to serve model '.*header\.gguf' \(see the log\): "),
     ],
 )
 def test_a_model_that_cannot_be_read_ends_with_status_1(broken: Mapping[str, Path], name: str, line: str) -> None:
     done = run([*SERVER, "-m", str(broken[name]), "--port", "0"])
     assert done.returncode == 1
     assert re.search(line, done.stderr, re.MULTILINE), done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert re.search(r"^error: ", done.stderr, re.MULTILINE)
     assert "Traceback" not in done.stderr
 
 

@@ -152,7 +152,8 @@ def start(params: Any, model: str) -> Any:
     try:
         return import_module("xllamacpp").Server(params)
     except Exception as error:
-        raise StartError(f"error: failed to serve model {model!r} (see the log above): {error}") from None
+        say("")
+        raise StartError(f"error: failed to serve model {model!r} (see the log): {error}") from None
 
 
 def stop_requests() -> SimpleQueue[int]:
@@ -178,9 +179,10 @@ def serve(settings: list[native_flags.Setting]) -> NoReturn:
         say(f"server is starting on {address}, loading {model!r}")
         server = start(params, model)
     stops = stop_requests()
-    say(f"server is listening on {server.listening_address}")
+    # The engine's log thread writes a line in pieces: begin on a new one, wherever it is.
+    say(f"\nserver is listening on {server.listening_address}")
     stops.get()
-    say("server is stopping")
+    say("\nserver is stopping")
     # No teardown: llama.cpp's waits without limit for requests that are queued, and holds the interpreter.
     os._exit(0)
 
