@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langgraph.errors import GraphRecursionError
 
 from benchai.agents.messages import text_of
 from benchai.agents.role import Agents
@@ -26,6 +27,7 @@ from benchai.tools.registry import ToolRegistry, builtin_tools
 from benchai.tools.tool import ToolContext
 
 MAX_TASK_BYTES = 1024 * 1024
+MAX_THREAD_ID = 200
 # LangGraph's own steps: each call of a model is a few of them
 GRAPH_STEPS_PER_STEP = 10
 
@@ -100,6 +102,7 @@ class Bench:
         """
         chosen = self.registry.get(workflow)
         check_task(task)
+        check_thread_id(thread_id)
         for role in chosen.roles:
             self.loaded.model_for(role)
         thread_id = thread_id or str(uuid.uuid4())
@@ -112,7 +115,7 @@ class Bench:
             while not isinstance(event := await queue.get(), _Done):
                 yield event
             yield await self._finish(run, chosen, thread_id, ledger)
-            if isinstance(error := run.exception(), BenchAIError):
+            if (error := run.exception()) is not None:
                 raise error
         finally:
             self._listeners.remove(queue)
@@ -148,6 +151,9 @@ class Bench:
         except BudgetSpent as spent:
             self._emit(Notice(text=str(spent)))
             return "", spent.reason
+        except GraphRecursionError as error:
+            self._emit(Notice(text=str(error)))
+            return "", "loop"
         except TimeoutError:
             if not timeout.expired():
                 raise
@@ -179,13 +185,15 @@ class Bench:
     async def _finish(
         self, run: asyncio.Task[tuple[str, StopReason]], workflow: Workflow, thread_id: str, ledger: Ledger
     ) -> Result:
-        """The last event; an error that is not ours goes through."""
+        """The last event of a run that has ended, however it did."""
         output, error = "", None
         reason: StopReason = "error"
         try:
             output, reason = await run
         except BenchAIError as known:
             error = known.message
+        except Exception as unknown:  # the stream raises it after the result
+            error = f"{type(unknown).__name__}: {unknown}"
         return Result(
             output=output,
             stop_reason=reason,
@@ -244,6 +252,17 @@ def check_task(task: str) -> None:
     if size > MAX_TASK_BYTES:
         hint = "put the text into a file of the workspace and name the file in the task"
         raise UsageError(f"the task has {size:,} bytes, at most {MAX_TASK_BYTES:,} are taken", hint=hint)
+
+
+def check_thread_id(thread_id: str | None) -> None:
+    """Refuse an id that could not be typed again.
+
+    Raises:
+        UsageError: it is empty, longer than 200 characters, or not printable.
+    """
+    if thread_id is not None and not (0 < len(thread_id) <= MAX_THREAD_ID and thread_id.isprintable()):
+        hint = f"1 to {MAX_THREAD_ID} printable characters, for example --thread notes"
+        raise UsageError(f"the thread id {thread_id[:80]!r} cannot be used", hint=hint)
 
 
 def check_workspace(folder: Path) -> Path:

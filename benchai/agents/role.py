@@ -101,8 +101,8 @@ def chat_model(endpoint: Endpoint, client: httpx.AsyncClient) -> ChatOpenAI:
         stream_chunk_timeout=endpoint.idle_timeout,
         temperature=endpoint.temperature,
         top_p=endpoint.top_p,
-        # llama-server, and servers older than max_completion_tokens, know this name
-        extra_body={"max_tokens": endpoint.max_tokens},
+        # goes out as max_completion_tokens, which llama-server reads as max_tokens
+        max_tokens=endpoint.max_tokens,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -54,10 +53,6 @@ def main() -> None:
 
         print_error(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # the reader of our output has left: nothing more to say, and no trace at the interpreter's flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ class TextView(View):
 
     def __enter__(self) -> Self:
         self._spinner.start()
-        self._wait("thinking")
+        self._wait("starting")
         return self
 
     def __exit__(

@@ -12,6 +12,7 @@ from benchai.cli.options import ConfigOption
 
 if TYPE_CHECKING:
     from benchai.cli.render import View
+    from benchai.config import LoadedConfig
     from benchai.events import Result
     from benchai.graphs.guards import Budget
 
@@ -46,7 +47,9 @@ def run(
     try:
         loaded = load_config(config).with_roles(parse_roles(role or []))
         limits = (max_steps, max_tokens, timeout)
-        result = run_async(_run(view, workflow, read_task(task), thread, loaded, workspace, limits))
+        text = read_task(task)
+        with view:
+            result = run_async(_run(view, workflow, text, thread, loaded, workspace, limits))
     except BenchAIError as error:
         view.failed(workflow, error)
         print_error(error)
@@ -62,22 +65,19 @@ async def _run(
     workflow: str,
     task: str,
     thread: str | None,
-    loaded: object,
+    loaded: LoadedConfig,
     workspace: Path | None,
     limits: tuple[int | None, int | None, float | None],
 ) -> Result:
     from benchai.bench import Bench
-    from benchai.config import LoadedConfig
     from benchai.events import Result
 
-    assert isinstance(loaded, LoadedConfig)
     result: Result | None = None
     async with Bench.open(loaded, workspace=workspace) as bench:
         budget = _budget(bench.default_budget(), *limits)
-        with view:
-            async for event in bench.stream(workflow, task, thread_id=thread, budget=budget):
-                view.show(event)
-                result = event if isinstance(event, Result) else result
+        async for event in bench.stream(workflow, task, thread_id=thread, budget=budget):
+            view.show(event)
+            result = event if isinstance(event, Result) else result
     assert result is not None
     return result
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
 from langchain_core.messages import AnyMessage
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from benchai.errors import UnknownThread, UsageError, did_you_mean
+from benchai.errors import BenchAIError, UnknownThread, UsageError, did_you_mean
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS benchai_threads (
@@ -152,11 +153,20 @@ class ThreadStore:
 
 @asynccontextmanager
 async def open_threads(file: Path) -> AsyncIterator[ThreadStore]:
-    """Open the threads in a SQLite file; it is made where it is not there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    async with aiosqlite.connect(file, timeout=BUSY_SECONDS) as connection:
-        saver = AsyncSqliteSaver(connection)
-        await saver.setup()
-        await connection.execute(_TABLE)
-        await connection.commit()
+    """Open the threads in a SQLite file; it is made where it is not there.
+
+    Raises:
+        BenchAIError: the file cannot be made or opened, or is no SQLite database.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            connection = await stack.enter_async_context(aiosqlite.connect(file, timeout=BUSY_SECONDS))
+            saver = AsyncSqliteSaver(connection)
+            await saver.setup()
+            await connection.execute(_TABLE)
+            await connection.commit()
+        except (OSError, sqlite3.Error) as error:
+            hint = "check its folder's permissions, move the file away if it is damaged, or set BENCHAI_HOME"
+            raise BenchAIError(f"the threads in {str(file)!r} cannot be opened: {error}", hint=hint) from error
         yield ThreadStore(connection, saver, file.parent)

@@ -168,10 +168,10 @@ class EngineProcess:
             if (await client.get(f"{root}/health")).status_code != httpx.codes.OK:
                 return None
             props = (await client.get(f"{root}/props")).raise_for_status().json()
-        except httpx.HTTPError:
+        except (httpx.HTTPError, ValueError):
             return None
         self._verify(props, root)
-        n_ctx = int(props["default_generation_settings"]["n_ctx"])
+        n_ctx = int(props.get("default_generation_settings", {}).get("n_ctx", 0))
         return Ready(f"{root}/v1", self.pid, n_ctx, time.monotonic() - began)
 
     def _verify(self, props: dict[str, object], root: str) -> None:

@@ -1,0 +1,181 @@
+"""Short texts with requirements that can be checked: drafts, critique, revision and scoring."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from scripts.tiny_model import words
+from scripts.tiny_model.conversation import Conversation
+from scripts.tiny_model.prompts import system_prompt
+from scripts.tiny_model.split import Draw
+from scripts.tiny_model.tasks.coding import conversation
+from scripts.tiny_model.tools import shipped_box, toolbox
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of text: how it is asked for, drafts with {slots}, the slots to check and the sign at its end."""
+
+    asked: tuple[str, ...]
+    frames: tuple[str, ...]
+    slots: str
+    end: str = "."
+    one_sentence: bool = False
+
+
+KINDS = (
+    Kind(("=Write one sentence about {N} that contains the word {w}.",
+          "[Write|Please write|Make|Give me] [one|a|a single] sentence about {N} [that contains|with|that uses] the word {w}[.|]"),
+         ("{N} talks about the word {w} every day", "{N} found the {w} at home", "Yesterday {N} looked for the {w}",
+          "Everyone knows that {N} likes the {w}", "The {w} belongs to {N} and to nobody else"), "Nw", one_sentence=True),
+    Kind(("=Write an e-mail subject for {N} about {w}.",
+          "[Write|Please write|Make|Give me] [an e-mail subject|a subject|a subject line] for {N} [about|on] [the |]{w}[.|]"),
+         ("News for {N} about {w}", "For {N}: what is new about {w}", "Hello {N}, please read this about {w}"), "Nw", ""),
+    Kind(("=Write a note to {N} with the number {n}.",
+          "[Write|Please write|Make|Give me] a [|short ]note [to|for] {N} [with|that has|that gives] the number {n}[.|]"),
+         ("Dear {N}, your number is {n}", "Please keep the number {n}, {N}", "The number for {N} is {n}"), "Nn"),
+    Kind(("=Write a slogan for {w} that names {N}.",
+          "[Write|Please write|Make|Give me] a [|short ]slogan for [the |]{w} that [names|mentions] {N}[.|]"),
+         ("{N} says: nothing beats {w}", "Everybody needs {w}, and so does {N}", "Try the {w} that {N} trusts"), "wN", "!"),
+    Kind(("=Write a list of {w}, {v} and {u}.",
+          "[Write|Please write|Make|Give me] a [|short ]list of {w}, {v} and {u}[.|, one on each line.|]"),
+         ("- {w}\n- {v}\n- {u}", "1. {w}\n2. {v}\n3. {u}"), "wvu", ""),
+)
+ENDS = {".": "full stop", "!": "exclamation mark"}
+EXTRA = ("That is all.", "It was a long day.", "Nobody knows why.", "This is only the beginning.", "There is more to say.")
+CRITERIA = {"N": ("names {x}", "mentions {x}"), "n": ("has the number {x}", "contains the number {x}"),
+            "w": ("contains the word {x}", "has the word {x}")}
+CRITIQUE = {"N": "The draft does not name {x}.", "n": "The draft does not have the number {x}.",
+            "w": "The draft does not contain the word {x}."}
+OTHER_CRITIQUE = {"N": ("{x} is missing.", "Name {x}.", "It must mention {x}."),
+                  "n": ("The number {x} is missing.", "It must give the number {x}."),
+                  "w": ("The word {x} is missing.", "It must contain {x}.", "Use the word {x}.")}
+END_CRITIQUE = "The draft does not end with a {x}."
+LONG_CRITIQUE = "The draft has more than one sentence."
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A task with its right text, a text with faults, and what is wrong with that, fault by fault."""
+
+    kind: Kind
+    values: dict[str, str]
+    frame: str
+    right: str
+    draft: str
+    faults: list[str]
+
+
+def slot_class(slot: str) -> str:
+    """Slots w, v and u hold words."""
+    return "w" if slot in "wvu" else slot
+
+
+def fresh(draw: Draw, slot: str) -> str:
+    """A value for a slot."""
+    return words.name(draw) if slot == "N" else draw.digits(2, 5) if slot == "n" else words.thing(draw)
+
+
+def other(draw: Draw, slot: str, values: dict[str, str]) -> str:
+    """A value for a slot that the task does not hold."""
+    while True:
+        value = fresh(draw, slot)
+        if value not in values.values():
+            return value
+
+
+def faults_of(draw: Draw, kind: Kind, chance_of_none: float) -> list[str]:
+    """Which faults a draft gets: slots with another value, "end" or "long"; one or two of them, or none."""
+    possible = [*kind.slots, *(["end"] if kind.end else []), *(["long"] if kind.one_sentence else [])]
+    if draw.chance(chance_of_none):
+        return []
+    chosen = draw.rng.sample(possible, draw.rng.choice((1, 1, 1, 2)))
+    # A text that goes on after its first sentence can't lack the sign at its end in a visible way.
+    return [fault for fault in possible if fault in chosen and not (fault == "end" and "long" in chosen)]
+
+
+def piece(draw: Draw, chance_of_none: float = 0.42) -> Piece:
+    """A task with a draft that is right or has faults."""
+    kind = draw.rng.choice(KINDS)
+    values: dict[str, str] = {}
+    for slot in kind.slots:
+        values[slot] = other(draw, slot, values)
+    frame = draw.rng.choice(kind.frames)
+    faults = faults_of(draw, kind, chance_of_none)
+    wrong = {slot: other(draw, slot, values) if slot in faults else value for slot, value in values.items()}
+    draft = frame.format(**wrong) + ("" if "end" in faults else kind.end)
+    if "long" in faults:
+        draft += " " + draw.rng.choice(EXTRA)
+    return Piece(kind, values, frame, frame.format(**values) + kind.end, draft, faults)
+
+
+def asked(draw: Draw, item: Piece) -> str:
+    """The task in words."""
+    return draw.pick(*item.kind.asked).format(**item.values)
+
+
+def critique(item: Piece, draw: Draw | None = None) -> str:
+    """What must change, one sentence for each fault; with a `draw` in other words now and then."""
+    lines = []
+    for fault in item.faults:
+        if fault == "end":
+            lines.append(END_CRITIQUE.format(x=ENDS[item.kind.end]))
+        elif fault == "long":
+            lines.append(LONG_CRITIQUE)
+        else:
+            kind = slot_class(fault)
+            form = draw.rng.choice(OTHER_CRITIQUE[kind]) if draw and draw.chance(0.25) else CRITIQUE[kind]
+            lines.append(form.format(x=item.values[fault]))
+    return " ".join(lines)
+
+
+def draft(draw: Draw) -> Conversation:
+    """The first text for a task, with the general prompt or none, with and without tools."""
+    item = piece(draw, 1.0)
+    made = Conversation("draft")
+    made.user(asked(draw, item))
+    made.reply(item.kind.frames[0].format(**item.values) + item.kind.end)
+    made.system(system_prompt(draw, "react", optional=True))
+    if draw.chance(0.35):
+        made.tools = shipped_box(draw) if draw.chance(0.6) else toolbox(draw, [])
+    return made
+
+
+def criticise(draw: Draw) -> Conversation:
+    """Approve a draft or say what must change."""
+    item = piece(draw)
+    user = f"Task: {asked(draw, item)}\n\nDraft:\n{item.draft}"
+    return conversation(draw, "critic", "critic", user, critique(item) or "APPROVED")
+
+
+def revise(draw: Draw) -> Conversation:
+    """Make the changes that a critique asks for."""
+    item = piece(draw, 0.0)
+    user = f"Task: {asked(draw, item)}\n\nDraft:\n{item.draft}\n\nCritique:\n{critique(item, draw)}"
+    return conversation(draw, "reviser", "reviser", user, item.right)
+
+
+def criterion(draw: Draw, item: Piece, fault: str) -> str:
+    """The criterion whose breach is a fault."""
+    if fault == "end":
+        return f"ends with a{'n' if item.kind.end == '!' else ''} {ENDS[item.kind.end]}"
+    if fault == "long":
+        return "is one sentence"
+    return draw.rng.choice(CRITERIA[slot_class(fault)]).format(x=item.values[fault])
+
+
+def evaluate(draw: Draw) -> Conversation:
+    """Score a draft: ten points shared evenly by the criteria, and the breached ones named."""
+    item = piece(draw, 0.35)
+    possible = [*item.kind.slots, *(["end"] if item.kind.end else []), *(["long"] if item.kind.one_sentence else [])]
+    if "long" in item.faults and "end" in possible:
+        possible.remove("end")
+    chosen = draw.rng.sample(possible, draw.rng.randint(min(2, len(possible)), len(possible)))
+    lines = {fault: criterion(draw, item, fault) for fault in chosen}
+    broken = [lines[fault] for fault in chosen if fault in item.faults]
+    score = int(10 * (len(lines) - len(broken)) / len(lines) + 0.5)
+    feedback = f"Not met: {'; '.join(broken)}." if broken else "Every criterion is met."
+    listed = "\n".join(f"- {line}" for line in lines.values())
+    user = f"Task: {asked(draw, item)}\n\nCriteria:\n{listed}\n\nDraft:\n{item.draft}"
+    return conversation(draw, "evaluator", "evaluator", user, json.dumps({"score": score, "feedback": feedback}))
