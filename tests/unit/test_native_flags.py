@@ -86,6 +86,7 @@ def test_defaults_are_those_of_llama_server() -> None:
         ("--no-jinja", "use_jinja", False),
         ("--chat-template chatml", "chat_template", "chatml"),
         ("--reasoning-format deepseek-legacy", "reasoning_format", 2),
+        ("--reasoning off", "enable_reasoning", 0),
         ("--embeddings", "embedding", True),
         ("--pooling last", "pooling_type", xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST),
         ("--rerank", "pooling_type", xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK),
@@ -103,6 +104,11 @@ def test_defaults_are_those_of_llama_server() -> None:
         ("--temp 0.5", "sampling.temp", 0.5),
         ("--top-k 7", "sampling.top_k", 7),
         ("--top-k 7 --temp 0", "sampling.user_sampling_config", 2 | 64),
+        ("--repeat-penalty 1.5", "sampling.penalty_repeat", 1.5),
+        ("--presence-penalty 0.5", "sampling.penalty_present", 0.5),
+        ("--cors-origins localhost", "cors_origins_explicit", True),
+        ("--kv-unified-per-slot 64", "kv_unified_per_slot", 64),
+        ("--spec-ngram-mod-n-max 32", "speculative.ngram_mod.n_max", 32),
         ("-lv 4", "verbosity", 4),
         ("-v", "verbosity", 2**31 - 1),
     ],
@@ -150,6 +156,8 @@ def test_a_template_file_is_read(tmp_path: Path) -> None:
         ("--chat-template-file /no/such", "cannot read '/no/such'"),
         ("--lora-scaled a.gguf", "expected FNAME:SCALE,..., got 'a.gguf'"),
         ("--spec-type magic", "expected one of none, draft-simple"),
+        ("--chat-template-kwargs [1]", "expected a JSON object, got '[1]'"),
+        ("--chat-template-kwargs {", "expected a JSON object, got '{': "),
         ("--rope-scale 0", "expected a number above 0, got '0'"),
         ("-dev none", "error: argument -dev is not supported by the embedded engine: choose"),
         ("--rpc host:1", "error: argument --rpc is not supported by the embedded engine"),
@@ -160,6 +168,16 @@ def test_a_wrong_command_line_is_told_in_a_line(argv: str, line: str) -> None:
         native_flags.parse(argv.split())
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_template_values_add_up() -> None:
+    params = configured("--reasoning", "on", "--chat-template-kwargs", '{"effort": "low", "tries": 2}')
+    assert params.default_template_kwargs == {
+        "preserve_reasoning": "true",
+        "enable_thinking": "true",
+        "effort": '"low"',
+        "tries": "2",
+    }
 
 
 def test_what_the_engine_refuses_is_told_in_a_line() -> None:

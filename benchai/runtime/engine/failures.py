@@ -8,42 +8,68 @@ from collections.abc import Sequence
 
 from benchai.errors import EngineStartError
 
-# pattern in the log, reason, mend; the first that is found stands. Lines as build b11434 and
+# What the log may say, reason, mend; the first row that is found stands. Lines as llama-server b11434 and
 # xllamacpp 2026.10 write them.
 _REASONS = (
     (
-        r"couldn't bind|address already in use|bind HTTP server socket",
+        ("couldn't bind", "address already in use", "bind HTTP server socket"),
         "its port is taken",
         "set another port, or 0 for a free one",
     ),
     (
-        r"invalid argument: (\S+)",
-        "the engine does not know the flag {0}",
-        "check extra_args against this engine's --help",
+        (r"argument (\S+ is not supported by the embedded engine: .*)",),
+        "the flag {0}",
+        "remove it, or put a llama-server on PATH",
+    ),
+    ((r"invalid argument: (\S+)",), "it does not know the flag {0}", "check extra_args against this engine's --help"),
+    (
+        (r'error while handling argument "?([^":\s]+)',),
+        "it refused the value of {0}",
+        "check that key of the model, and extra_args",
     ),
     (
-        r"error while handling argument \"?([^\":\s]+)",
-        "the engine refused the value of {0}",
-        "check that key of the model",
-    ),
-    (
-        r"invalid magic|bad magic|not a GGUF|unknown \(magic|invalid GGUF",
+        ("invalid magic", "bad magic", "failed to read magic", "not a GGUF", "invalid GGUF"),
         "the model file is no GGUF",
         "download the file again, or name a .gguf file",
     ),
     (
-        r"corrupted or incomplete|not within the file bounds|truncated|reached end of file|failed to read (key|tensor)",
+        (
+            "corrupted or incomplete",
+            "not within the file bounds",
+            "truncated",
+            "reached end of file",
+            "exceeds remaining file size",
+            "failed to read (?:key|tensor)",
+        ),
         "the model file is truncated or damaged",
         "download the file again",
     ),
-    (r"No such file or directory", "a file it needs is not there", "see the log lines for its name"),
+    (("quantized V cache requires flash_attn",), "a quantised V cache needs flash attention", "set flash_attn: true"),
     (
-        r"out of memory|unable to allocate|failed to allocate|bad_alloc|cudaMalloc failed|ErrorOutOfDeviceMemory",
+        (r"cannot (?:read|execute) .*: (Permission denied|Is a directory)",),
+        "a file cannot be used: {0}",
+        "see the log lines",
+    ),
+    (("No such file or directory",), "a file it needs is not there", "see the log lines for its name"),
+    (
+        (
+            "out of memory",
+            "insufficient memory",
+            "unable to allocate",
+            "failed to allocate",
+            "bad_alloc",
+            "cudaMalloc failed",
+            "ErrorOutOfDeviceMemory",
+        ),
         "out of memory",
         "lower context or gpu_layers, or choose a smaller quantisation",
     ),
-    (r"unknown model architecture: '?([\w.-]+)", "it does not know the architecture {0}", "use a newer engine"),
-    (r"failed to load model", "the model cannot be loaded", "see the log lines"),
+    (
+        (r"unknown model architecture: '?([\w.-]+)",),
+        "it does not know the architecture {0}",
+        "use a newer engine",
+    ),
+    (("failed to load model",), "the model cannot be loaded", "see the log lines"),
 )
 _SIGNALS = {
     signal.SIGKILL: (
@@ -70,8 +96,8 @@ def explain_exit(name: str, exit_code: int, lines: Sequence[str]) -> EngineStart
 
 def _from_log(lines: Sequence[str]) -> tuple[str, str] | None:
     text = "\n".join(lines)
-    for pattern, reason, hint in _REASONS:
-        found = re.search(pattern, text, re.IGNORECASE)
+    for patterns, reason, hint in _REASONS:
+        found = re.search("|".join(patterns), text, re.IGNORECASE)
         if found:
             return reason.format(*found.groups()), hint
     return None

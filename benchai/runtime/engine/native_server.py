@@ -1,8 +1,8 @@
 """The embedded engine: one GGUF served over HTTP by the llama.cpp server of the ``xllamacpp`` wheel.
 
-Run as a child process, ``python -I native_server.py FLAGS``, with the flags of llama-server. ``/health``
-answers 503 while the model loads, then 200. SIGTERM ends it at once, requests in flight included: with
-status 0 when the model is loaded, before that by the signal itself.
+Run as a child process, ``python -P -m benchai.runtime.engine.native_server FLAGS``, with the flags of
+llama-server. ``/health`` answers 503 while the model loads, then 200. SIGTERM ends it at once, requests in
+flight included: with status 0 when the model is loaded, before that by the signal itself.
 
 Environment:
     BENCHAI_PARENT_PID: process id of the parent; the process ends when that parent does (Linux).
@@ -24,15 +24,9 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING or __package__:
-    from benchai.runtime.engine import launch, native_flags
-else:
-    # Run by path with -I, the script's own folder is not searched.
-    sys.path.append(str(Path(__file__).resolve().parent))
-    import launch
-    import native_flags
+from benchai.runtime.engine import launch, native_flags
 
 WATCH_STDIN = "BENCHAI_WATCH_STDIN"
 """Variable that asks for an end at end of file on stdin."""

@@ -34,6 +34,7 @@ from benchai.runtime.fleet.ports import listening_port, port_owner
 State = Literal["stopped", "starting", "ready", "stopping", "failed"]
 POLL_SECONDS = 0.05
 HEALTH_SECONDS = 5.0
+SECOND_TERM_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -194,17 +195,25 @@ class EngineProcess:
                 return
             self.state = "stopping"
             pid = self._process.pid
-            _signal_group(pid, signal.SIGTERM)
             try:
-                await asyncio.wait_for(self.exited.wait(), self.spec.stop_grace)
-            except TimeoutError:
-                self.log.add(f"benchai: no exit within {self.spec.stop_grace:g} s of SIGTERM, sending SIGKILL")
+                if not await self._terminate(pid):
+                    self.log.add(f"benchai: no exit within {self.spec.stop_grace:g} s of SIGTERM, sending SIGKILL")
             finally:
                 # also after a clean exit: whatever the engine started shares its group
                 _signal_group(pid, signal.SIGKILL)
             await self.exited.wait()
             await self._close()
             self.state = "stopped"
+
+    async def _terminate(self, pid: int) -> bool:
+        """Whether SIGTERM ended it. llama-server lets requests under way run on at the first, not at a second."""
+        first = min(SECOND_TERM_SECONDS, self.spec.stop_grace)
+        for seconds in (first, self.spec.stop_grace - first):
+            _signal_group(pid, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.exited.wait(), seconds)
+                return True
+        return False
 
     async def _close(self) -> None:
         for task in self._tasks:
