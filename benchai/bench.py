@@ -248,7 +248,10 @@ def check_task(task: str) -> None:
     """
     if not task.strip():
         raise UsageError("the task is empty", hint='say what to do, for example: benchai run react "What is 12 * 7?"')
-    size = len(task.encode())
+    try:
+        size = len(task.encode())
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the task is no text at character {error.start}", hint="decode it as UTF-8") from error
     if size > MAX_TASK_BYTES:
         hint = "put the text into a file of the workspace and name the file in the task"
         raise UsageError(f"the task has {size:,} bytes, at most {MAX_TASK_BYTES:,} are taken", hint=hint)
@@ -271,8 +274,8 @@ def check_workspace(folder: Path) -> Path:
     Raises:
         UsageError: it is not there, or no folder.
     """
-    if not folder.exists():
-        raise UsageError(f"the workspace {str(folder)!r} is not there", hint="make the folder, or name another")
-    if not folder.is_dir():
+    if paths.is_file(folder):
         raise UsageError(f"the workspace {str(folder)!r} is no folder", hint="name the folder that the file lies in")
+    if not paths.is_dir(folder):
+        raise UsageError(f"the workspace {str(folder)!r} is not there", hint="make the folder, or name another")
     return folder.resolve()

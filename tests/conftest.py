@@ -86,3 +86,13 @@ def anyio_backend() -> str:
 def tiny_model() -> Path:
     """The bundled model."""
     return TINY
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    from benchai.runtime.placement.gpu import list_gpus
+
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and not list_gpus():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU"))

@@ -40,11 +40,19 @@ def text_of(message: AnyMessage) -> str:
 
 def close_open_calls(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
     """The messages with a result for every tool call: an interrupted run leaves calls without one."""
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
     closed: list[AnyMessage] = []
+    waiting: dict[str, ToolCall] = {}
     for message in messages:
-        closed.append(message)
+        if not isinstance(message, ToolMessage):
+            closed += _interrupted(waiting)
+            waiting = {}
         if isinstance(message, AIMessage):
-            missing = [call for call in message.tool_calls if call["id"] not in answered]
-            closed += [ToolMessage(INTERRUPTED, tool_call_id=str(call["id"]), name=call["name"]) for call in missing]
-    return closed
+            waiting = {str(call["id"]): call for call in message.tool_calls}
+        elif isinstance(message, ToolMessage):
+            waiting.pop(message.tool_call_id, None)
+        closed.append(message)
+    return closed + _interrupted(waiting)
+
+
+def _interrupted(calls: dict[str, ToolCall]) -> list[AnyMessage]:
+    return [ToolMessage(INTERRUPTED, tool_call_id=call_id, name=call["name"]) for call_id, call in calls.items()]

@@ -12,13 +12,15 @@ app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, rich_
 @app.command()
 def check(config: ConfigOption = None) -> None:
     """Check the configuration; exit code 2 when it is wrong."""
+    from rich.markup import escape
+
     from benchai.cli.render import err_console
     from benchai.config import load_config
 
     loaded = load_config(config)
     console = err_console()
     for warning in loaded.warnings:
-        console.print("[bold yellow]warning:[/]", warning, markup=True)
+        console.print("[bold yellow]warning:[/]", escape(warning))
     roles = ", ".join(f"{role}={model}" for role, model in loaded.config.role_map().items())
     typer.echo(f"{loaded.name}: valid, {len(loaded.config.models)} models, roles {roles}")
 
@@ -29,7 +31,7 @@ def show(config: ConfigOption = None, json: JsonOption = False) -> None:
     from benchai.config import load_config
 
     loaded = load_config(config)
-    data = loaded.config.model_dump(exclude_none=True) | {"roles": loaded.config.role_map()}
+    data = loaded.config.as_data()
     if json:
         print_json(data)
         return
@@ -50,13 +52,11 @@ def schema() -> None:
 @app.command()
 def path(config: ConfigOption = None) -> None:
     """Print the path of the configuration in force; nothing for the built-in one."""
-    from benchai.cli.render import err_console
     from benchai.config import find_config, paths
 
     found = find_config(config)
     if found is not None:
         typer.echo(str(found))
         return
-    err_console().print(
-        f"the built-in configuration; your own would be ./benchai.yaml or {paths.config_dir() / 'benchai.yaml'}"
-    )
+    own = paths.config_dir() / "benchai.yaml"
+    typer.echo(f"the built-in configuration; your own would be ./benchai.yaml or {own}", err=True)

@@ -34,6 +34,6 @@ def _print(findings: list[Finding]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
-        console.print(f"{MARKS[finding.state]:<8} {finding.what}: {escape(finding.text)}")
+        console.print(f"{MARKS[finding.state]:<8} {escape(finding.what)}: {escape(finding.text)}")
         if finding.mend:
             console.print(f"         [cyan]hint:[/] {escape(finding.mend)}")

@@ -29,7 +29,9 @@ def plan(config: ConfigOption = None, json: JsonOption = False) -> None:
     from benchai.runtime.placement.plan import plan_fleet
 
     loaded = load_config(config)
-    plans = plan_fleet(loaded, find_engine(loaded.config.engine), list_gpus())
+    local = any(not model.remote for model in loaded.config.models.values())
+    engine = find_engine(loaded.config.engine, loaded.folder) if local else None
+    plans = plan_fleet(loaded, engine, list_gpus())
     if json:
         print_json([one.as_json() for one in plans])
         return

@@ -46,7 +46,7 @@ def print_error(error: BenchAIError) -> None:
     if isinstance(error, EngineStartError):
         for line in error.log:
             console.print(f"  [dim]{escape(line)}[/]")
-    if error.hint:
+    if error.hint and error.hint not in error.message:
         console.print(f"[bold cyan]hint:[/] {escape(error.hint)}")
 
 

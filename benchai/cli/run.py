@@ -109,6 +109,8 @@ def read_task(task: str | None) -> str:
     """
     from benchai.errors import UsageError
 
+    if task in (None, "-") and sys.stdin is None:
+        raise UsageError("the task is missing, and stdin is closed", hint="give the task as an argument")
     if task is None and sys.stdin.isatty():
         raise UsageError("the task is missing", hint='for example: benchai run react "What is 12 * 7?"')
     if task is None or task == "-":

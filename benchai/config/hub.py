@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from pathlib import Path
 
@@ -10,7 +9,9 @@ from benchai.errors import ConfigError, ModelFileError
 
 DEFAULT_QUANT = "Q4_K_M"
 # a model in several files is loaded by its first
-_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+_SPLIT = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<total>\d{5})\.gguf", re.IGNORECASE)
+_REPO = re.compile(r"[A-Za-z0-9_]([\w.-]*[A-Za-z0-9_])?/[A-Za-z0-9_]([\w.-]*[A-Za-z0-9_])?", re.ASCII)
+MAX_REPO = 96
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -20,7 +21,7 @@ def split_reference(reference: str) -> tuple[str, str]:
         ConfigError: not of that form.
     """
     repo, _, what = reference.partition(":")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+    if not _REPO.fullmatch(repo) or len(repo) > MAX_REPO or "--" in repo or ".." in repo or repo.endswith(".git"):
         raise ConfigError(f"hf: {reference!r} is not of the form owner/name[:file or quantisation]")
     return repo, what or DEFAULT_QUANT
 
@@ -28,19 +29,21 @@ def split_reference(reference: str) -> tuple[str, str]:
 def choose_files(files: list[str], what: str) -> list[str]:
     """The GGUF files that ``what`` (a file name or a quantisation) means: one, or all parts of a split one."""
     ggufs = sorted(name for name in files if name.lower().endswith(".gguf"))
-    if what.lower().endswith(".gguf"):
-        chosen = [name for name in ggufs if name == what]
-    else:
-        pattern = f"*{what.lower()}*.gguf"
-        named = [name for name in ggufs if fnmatch.fnmatch(name.lower(), pattern)]
-        chosen = [name for name in named if "mmproj" not in name.lower()]
+    chosen = [name for name in ggufs if name == what] if what.lower().endswith(".gguf") else _of_quant(ggufs, what)
     if not chosen:
         return []
-    split = _SPLIT.search(chosen[0])
-    if not split:
-        return chosen[:1]
-    stem = chosen[0][: split.start()]
-    return [name for name in ggufs if name.startswith(stem) and _SPLIT.search(name)]
+    split = _SPLIT.fullmatch(chosen[0])
+    return [name for name in ggufs if _same_model(_SPLIT.fullmatch(name), split)] if split else chosen[:1]
+
+
+def _of_quant(ggufs: list[str], quant: str) -> list[str]:
+    # F16 is not BF16, Q4_K is not Q4_K_M
+    named = re.compile(rf"(?<![a-z0-9]){re.escape(quant)}(?![a-z0-9_])", re.IGNORECASE)
+    return [name for name in ggufs if named.search(name) and "mmproj" not in name.lower()]
+
+
+def _same_model(part: re.Match[str] | None, first: re.Match[str]) -> bool:
+    return part is not None and (part["stem"], part["total"]) == (first["stem"], first["total"])
 
 
 def cached_file(reference: str) -> Path | None:
@@ -54,7 +57,7 @@ def cached_file(reference: str) -> Path | None:
     except CacheNotFound:
         return None
     for cached in cache.repos:
-        if cached.repo_id != repo:
+        if (cached.repo_id, cached.repo_type) != (repo, "model"):
             continue
         for revision in sorted(cached.revisions, key=lambda one: one.last_modified, reverse=True):
             names = {str(file.file_path.relative_to(revision.snapshot_path)): file.file_path for file in revision.files}
@@ -65,8 +68,8 @@ def cached_file(reference: str) -> Path | None:
 
 
 def _complete(chosen: list[str]) -> bool:
-    split = _SPLIT.search(chosen[0])
-    return split is None or len(chosen) == int(split.group(2))
+    split = _SPLIT.fullmatch(chosen[0])
+    return split is None or len(chosen) == int(split["total"])
 
 
 def download(reference: str) -> Path:
@@ -79,24 +82,22 @@ def download(reference: str) -> Path:
     if cached is not None:
         return cached
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     repo, what = split_reference(reference)
     try:
         files = HfApi().list_repo_files(repo)
         chosen = choose_files(files, what)
-        if not chosen:
-            ggufs = ", ".join(name for name in files if name.endswith(".gguf")) or "none"
-            raise ModelFileError(
-                f"hf: {reference!r}: no GGUF of {repo} matches {what!r}", hint=f"its GGUF files: {ggufs}"
-            )
         fetched = [Path(hf_hub_download(repo, name)) for name in chosen]
-        return fetched[0]
     except RepositoryNotFoundError as error:
         raise ModelFileError(
             f"hf: there is no repository {repo!r}, or it needs a token", hint="check the name, or set HF_TOKEN"
         ) from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
-        raise ModelFileError(
-            f"hf: {reference!r} cannot be fetched: {error}", hint="check the network, or use file:"
-        ) from error
+    except Exception as error:  # the errors of the hub's HTTP client have no common base that it makes public
+        hint = "check the network, or use file:"
+        raise ModelFileError(f"hf: {reference!r} cannot be fetched: {error}", hint=hint) from error
+    if not fetched:
+        ggufs = ", ".join(name for name in files if name.endswith(".gguf")) or "none"
+        hint = f"its GGUF files: {ggufs}"
+        raise ModelFileError(f"hf: {reference!r}: no GGUF of {repo} matches {what!r}", hint=hint)
+    return fetched[0]

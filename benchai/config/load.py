@@ -10,20 +10,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from benchai.config import paths
+from benchai.config.environment import apply_env
 from benchai.config.models import ROLES, TINY, Config, ModelConfig, default_config
-from benchai.config.problems import problems_of
-from benchai.config.source import Loc, Mark, Source, read_yaml
+from benchai.config.problems import Problem, error_of, problems_of
+from benchai.config.source import Loc, Source, read_yaml
 from benchai.errors import ConfigError, ModelFileError, did_you_mean
 
 FILE_NAME = "benchai.yaml"
-# variables of the same prefix that override no key
-RESERVED = {"BENCHAI_CONFIG", "BENCHAI_HOME", "BENCHAI_PARENT_PID", "BENCHAI_WATCH_STDIN"}
 
 
 @dataclass(frozen=True)
@@ -53,12 +50,12 @@ class LoadedConfig:
         """
         if file == TINY:
             return Path(__file__).parent.parent / "models" / "tiny.gguf"
-        path = Path(file).expanduser()
+        path = paths.expand(file)
         folders = [self.folder, paths.models_dir()]
         if self.config.models_dir:
-            folders.insert(1, self.folder / Path(self.config.models_dir).expanduser())
+            folders.insert(1, self.folder / paths.expand(self.config.models_dir))
         candidates = [folder / path for folder in folders]
-        return next((found for found in candidates if found.exists()), candidates[0]).absolute()
+        return next((found for found in candidates if paths.is_file(found)), candidates[0]).absolute()
 
     def model_file(self, name: str) -> Path | None:
         """The GGUF of a model, there or not; None for a remote endpoint, or a hub file that is not cached."""
@@ -108,20 +105,20 @@ def find_config(explicit: Path | None = None, env: Mapping[str, str] | None = No
     env = os.environ if env is None else env
     named = explicit or (Path(env["BENCHAI_CONFIG"]) if env.get("BENCHAI_CONFIG") else None)
     if named is not None:
-        named = named.expanduser().absolute()
-        if not named.is_file():
+        named = paths.expand(named).absolute()
+        if not paths.is_file(named):
             by = "--config" if explicit else "BENCHAI_CONFIG"
-            state = "is a folder" if named.is_dir() else "is not there"
+            state = "is a folder" if paths.is_dir(named) else "is not there"
             raise ConfigError(f"{named}: the configuration that {by} names {state}", hint=_config_hint(named))
         return named
     for candidate in (Path.cwd() / FILE_NAME, paths.config_dir() / FILE_NAME):
-        if candidate.is_file():
+        if paths.is_file(candidate):
             return candidate
     return None
 
 
 def _config_hint(named: Path) -> str:
-    if named.is_dir():
+    if paths.is_dir(named):
         return f"name the file, for example {named / FILE_NAME}"
     return "check the path, or leave it out to use the built-in configuration"
 
@@ -154,84 +151,38 @@ def validate(source: Source) -> Config:
     try:
         config = Config.model_validate(source.data)
     except ValidationError as error:
-        problems = problems_of(error, source)
-        raise ConfigError("\n".join(str(problem) for problem in problems), hint=problems[0].hint) from error
+        raise error_of(problems_of(error, source)) from error
     _check_roles(config, source)
     return config
 
 
 def _check_roles(config: Config, source: Source) -> None:
-    for role, model in config.roles.items():
-        if model not in config.models:
-            where = source.mark(("roles", role))
-            raise ConfigError(
-                f"{where}: roles.{role} = {model!r}: there is no such model", hint=did_you_mean(model, config.models)
-            )
+    problems = [
+        _unknown(source, ("roles", role), repr(model), "there is no such model", did_you_mean(model, config.models))
+        for role, model in config.roles.items()
+        if model not in config.models
+    ]
     known = {*ROLES, *config.role_map()}
-    for role in config.router.max_concurrent:
-        if role not in known:
-            where = source.mark(("router", "max_concurrent", role))
-            raise ConfigError(
-                f"{where}: router.max_concurrent.{role}: there is no such role", hint=did_you_mean(role, known)
-            )
+    problems += [
+        _unknown(source, ("router", "max_concurrent", role), None, "there is no such role", did_you_mean(role, known))
+        for role in config.router.max_concurrent
+        if role not in known
+    ]
+    if problems:
+        raise error_of(problems)
 
 
-def apply_env(source: Source, env: Mapping[str, str]) -> list[str]:
-    """Put ``BENCHAI_*`` overrides into the data; returns the names of the variables used.
-
-    Raises:
-        ConfigError: the value is no YAML, or the variable names no section.
-    """
-    used = []
-    for variable in sorted(env):
-        if not variable.startswith("BENCHAI_") or variable in RESERVED:
-            continue
-        keys = variable.removeprefix("BENCHAI_").lower().split("__")
-        if keys[0] not in Config.model_fields:
-            raise ConfigError(
-                f"{variable}={env[variable]!r}: overrides no key: there is no section {keys[0]!r}",
-                hint=did_you_mean(keys[0], Config.model_fields),
-            )
-        _set(source, keys, _env_value(variable, env[variable]), variable)
-        used.append(variable)
-    return used
-
-
-def _env_value(variable: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{variable}={text!r}: invalid YAML", hint="quote the value") from error
-
-
-def _set(source: Source, keys: list[str], value: Any, variable: str) -> None:
-    node: dict[str, Any] = source.data
-    loc: Loc = ()
-    for key in keys[:-1]:
-        name = _existing(node, key)
-        loc = (*loc, name)
-        child = node.setdefault(name, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"{variable}: {'.'.join(map(str, loc))} is a value, not a section")
-        node = child
-    name = _existing(node, keys[-1])
-    node[name] = value
-    source.marks[(*loc, name)] = Mark(f"environment {variable}")
-
-
-def _existing(node: Mapping[str, Any], key: str) -> str:
-    """Environment names are upper case without hyphens: find the key that is meant."""
-    return next((name for name in node if str(name).lower().replace("-", "_") == key), key)
+def _unknown(source: Source, loc: Loc, value: str | None, message: str, hint: str) -> Problem:
+    return Problem(source.mark(loc), ".".join(map(str, loc)), value, message, hint)
 
 
 def file_warnings(loaded: LoadedConfig, source: Source) -> list[str]:
     """A line for each model whose files are not there: no error until the model is needed."""
     found = []
     for name, model in loaded.config.models.items():
-        files = {"file": model.file, "mmproj": model.mmproj, "draft": model.draft.file if model.draft else None}
-        for key, file in files.items():
-            if file is not None and not loaded.resolve(file).is_file():
-                where = source.mark(("models", name, key))
+        for key, file in model.files():
+            if not paths.is_file(loaded.resolve(file)):
+                where = source.mark(("models", name, key.partition(".")[0]))
                 found.append(f"{where}: models.{name}.{key} = {file!r}: missing, looked for as {loaded.resolve(file)}")
     return found
 
@@ -242,9 +193,9 @@ def require_file(path: Path, key: str) -> Path:
     Raises:
         ModelFileError: it is not there, or is a folder.
     """
-    if path.is_dir():
+    if paths.is_dir(path):
         raise ModelFileError(f"{key}: {str(path)!r} is a folder", hint="name the .gguf file in it")
-    if not path.is_file():
+    if not paths.is_file(path):
         raise ModelFileError(
             f"{key}: the file {str(path)!r} is missing", hint="check the path, or models_dir: in benchai.yaml"
         )

@@ -6,18 +6,34 @@ Times are seconds, sizes of contexts and batches are tokens.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from benchai.config.hub import split_reference
+from benchai.errors import ConfigError
 
 ROLES = ("general", "planner", "code", "research", "vision", "embed", "rerank")
 REASONING_ROLES = ("planner", "research")
 TINY = "builtin:tiny"
 
 KVType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
-Port = Annotated[int, Field(ge=0, le=65535)]
+# numbers are strict: YAML's yes and true are no numbers
+INT_MAX = 2**31 - 1
+Count = Annotated[int, Field(ge=1, le=INT_MAX, strict=True)]
+Natural = Annotated[int, Field(ge=0, le=INT_MAX, strict=True)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Temperature = Annotated[float, Field(ge=0, le=5, strict=True)]
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
+Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
+Layers = Natural | Literal["auto", "all"]
+Host = Annotated[str, Field(pattern=r"^[^\s,]+$")]
+
+
+# what may be set beside endpoint
+_NAME = re.compile(r"\w[^,/\\]{0,98}[^,/\\\s]|\w")
+REMOTE_KEYS = {"endpoint", "model", "api_key_env", "context", "max_tokens", "temperature", "top_p"}
 
 
 class Section(BaseModel):
@@ -31,7 +47,7 @@ class DraftConfig(Section):
 
     file: str = Field(description="GGUF of the draft model")
     max_tokens: Count = Field(16, description="Tokens drafted at most in one go (--spec-draft-n-max)")
-    gpu_layers: int | Literal["auto", "all"] | None = Field(None, description="Layers on the GPU (-ngld)")
+    gpu_layers: Layers | None = Field(None, description="Layers on the GPU (-ngld)")
 
 
 class ModelConfig(Section):
@@ -47,10 +63,8 @@ class ModelConfig(Section):
     model: str | None = Field(None, description="Model name that the remote endpoint expects")
     api_key_env: str | None = Field(None, description="Environment variable that holds the endpoint's key")
 
-    context: Annotated[int, Field(ge=0)] | None = Field(None, description="Context in tokens (-c); 0: the model's own")
-    gpu_layers: Annotated[int, Field(ge=0)] | Literal["auto", "all"] = Field(
-        "auto", description="Layers on the GPU (-ngl); 0 keeps the model on the CPU"
-    )
+    context: Natural | None = Field(None, description="Context in tokens (-c); 0: the model's own")
+    gpu_layers: Layers = Field("auto", description="Layers on the GPU (-ngl); 0 keeps the model on the CPU")
     threads: Count | None = Field(None, description="CPU threads for generation (-t)")
     threads_batch: Count | None = Field(None, description="CPU threads for prompts (-tb)")
     batch_size: Count | None = Field(None, description="Prompt tokens in one batch (-b)")
@@ -62,7 +76,7 @@ class ModelConfig(Section):
     )
     cache_type_k: KVType | None = Field(None, description="Type of the K cache (-ctk)")
     cache_type_v: KVType | None = Field(None, description="Type of the V cache (-ctv); quantised needs flash attention")
-    cache_reuse: Annotated[int, Field(ge=0)] | None = Field(None, description="Smallest chunk reused by shifting")
+    cache_reuse: Natural | None = Field(None, description="Smallest chunk reused by shifting")
     load_mode: Literal["none", "mmap", "mlock", "mmap+mlock", "dio"] | None = Field(
         None, description="How weights are read (--load-mode)"
     )
@@ -78,13 +92,15 @@ class ModelConfig(Section):
     embedding: bool = Field(False, description="Serve embeddings instead of text")
     pooling: Literal["none", "mean", "cls", "last"] | None = Field(None, description="Pooling of embeddings")
     rerank: bool = Field(False, description="Serve reranking instead of text")
-    host: str = Field("127.0.0.1", description="Address that the engine binds")
+    host: Host = Field("127.0.0.1", description="Address that the engine binds")
     port: Port = Field(0, description="Port that the engine binds; 0: a free one")
     extra_args: list[str] = Field(default_factory=list, description="Further llama-server flags, passed as they are")
 
     max_tokens: Count | None = Field(None, description="Tokens of a reply at most; default: router.max_tokens")
-    temperature: Annotated[float, Field(ge=0, le=5)] | None = Field(None, description="Sampling temperature")
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="Nucleus sampling")
+    temperature: Annotated[float, Field(ge=0, le=5, strict=True)] | None = Field(
+        None, description="Sampling temperature"
+    )
+    top_p: Annotated[float, Field(gt=0, le=1, strict=True)] | None = Field(None, description="Nucleus sampling")
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelConfig:
@@ -96,6 +112,9 @@ class ModelConfig(Section):
             raise ValueError("endpoint needs model: the name that the remote server expects")
         if self.endpoint is None and (self.model is not None or self.api_key_env is not None):
             raise ValueError("model and api_key_env go with endpoint")
+        launch = sorted(self.model_fields_set - REMOTE_KEYS) if self.endpoint is not None else []
+        if launch:
+            raise ValueError(f"{', '.join(launch)} cannot be set for a remote endpoint, which launches its own model")
         return self
 
     @model_validator(mode="after")
@@ -115,6 +134,28 @@ class ModelConfig(Section):
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("a base URL is expected, for example https://api.example.com/v1")
         return value
+
+    @field_validator("hf")
+    @classmethod
+    def _is_reference(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                split_reference(value)
+            except ConfigError as error:
+                raise ValueError(error.message.removeprefix("hf: ")) from error
+        return value
+
+    def files(self) -> list[tuple[str, str]]:
+        """Key and path of every file that these settings name."""
+        draft = self.draft.file if self.draft else None
+        named = {
+            "file": self.file,
+            "mmproj": self.mmproj,
+            "draft.file": draft,
+            "chat_template_file": self.chat_template_file,
+        }
+        single = [(key, path) for key, path in named.items() if path is not None]
+        return single + [("lora", path) for path in self.lora]
 
     @property
     def remote(self) -> bool:
@@ -149,7 +190,7 @@ class TokenCaps(Section):
 class RouterConfig(Section):
     """The address of the fleet, and the limits of each role."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 8085
     health_check_interval: Seconds = Field(60, description="The slow check, beside the immediate detection of an exit")
     max_concurrent: dict[str, Count] = Field(
@@ -186,6 +227,24 @@ class Config(Section):
     budgets: BudgetConfig = Field(default_factory=BudgetConfig)
     workflows: dict[str, str] = Field(default_factory=dict, description="Custom workflows: name -> ./file.py:attribute")
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
+
+    @field_validator("models")
+    @classmethod
+    def _names_can_be_used(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+        # a name becomes a flag's value, an alias and a file name
+        for name in models:
+            if not _NAME.fullmatch(name) or not name.isprintable():
+                expected = "a letter or digit first, then no comma, slash or backslash, at most 100 characters"
+                raise ValueError(f"the model's name {name[:120]!r} cannot be used: {expected}")
+        return models
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data that loads again, defaults written out; a remote model has no launch settings."""
+        data = self.model_dump(exclude_none=True) | {"roles": self.role_map()}
+        for name, model in self.models.items():
+            if model.remote:
+                data["models"][name] = model.model_dump(exclude_none=True, include=REMOTE_KEYS)
+        return data
 
     def role_map(self) -> dict[str, str]:
         """Role -> model name.

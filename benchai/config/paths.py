@@ -10,7 +10,25 @@ import platformdirs
 
 def _home() -> Path | None:
     home = os.environ.get("BENCHAI_HOME")
-    return Path(home).expanduser().resolve() if home else None
+    return expand(home).resolve() if home else None
+
+
+def expand(path: str | Path) -> Path:
+    """``~`` written out; a user who is not there leaves it as it stands."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False for a path that cannot be (too long, a NUL in it)."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises there
+
+
+def is_dir(path: Path) -> bool:
+    """Whether a folder is there; False for a path that cannot be."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises there
 
 
 def config_dir() -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ from pydantic_core import ErrorDetails
 
 from benchai.config.models import Config
 from benchai.config.source import Loc, Mark, Source
-from benchai.errors import did_you_mean
+from benchai.errors import ConfigError, did_you_mean
+
+SECRET = re.compile("key|token|secret|password", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,11 @@ class Problem:
         value = f" = {self.value}" if self.value is not None else ""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{self.mark}: {self.key or 'the file'}{value}: {self.message}{hint}"
+
+
+def error_of(problems: list[Problem]) -> ConfigError:
+    """The error that tells all problems, one a line."""
+    return ConfigError("\n".join(str(problem) for problem in problems), hint=problems[0].hint)
 
 
 def problems_of(error: ValidationError, source: Source) -> list[Problem]:
@@ -58,12 +67,15 @@ def _problem(loc: Loc, details: list[ErrorDetails], source: Source) -> Problem:
     key = ".".join(map(str, loc))
     mark = source.mark(loc)
     if first["type"] == "extra_forbidden":
-        return Problem(mark, key, _short(first["input"]), "unknown key", did_you_mean(str(loc[-1]), _keys_at(loc[:-1])))
+        # a secret under a wrong key is not repeated on the terminal
+        secret = isinstance(first["input"], str) and SECRET.search(str(loc[-1]))
+        value = "..." if secret else _short(first["input"])
+        return Problem(mark, key, value, "unknown key", did_you_mean(str(loc[-1]), _keys_at(loc[:-1])))
     if first["type"] == "missing":
         return Problem(mark, key, None, "is needed and not there")
     message = " or ".join(dict.fromkeys(_message(one) for one in details))
-    value = None if isinstance(first["input"], dict | BaseModel) else _short(first["input"])
-    return Problem(mark, key, value, message)
+    shown = None if isinstance(first["input"], dict | BaseModel) else _short(first["input"])
+    return Problem(mark, key, shown, message)
 
 
 def _message(details: ErrorDetails) -> str:
@@ -71,8 +83,9 @@ def _message(details: ErrorDetails) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 60
+    return short.repr(value)
 
 
 def _keys_at(loc: Loc) -> Iterable[str]:

@@ -77,7 +77,7 @@ def _folders() -> Iterator[Finding]:
 
 def _engine(loaded: LoadedConfig) -> Iterator[Finding]:
     try:
-        engine = find_engine(loaded.config.engine)
+        engine = find_engine(loaded.config.engine, loaded.folder)
         known = engine.flags()
         yield Finding("engine", "ok", f"{engine.version()} ({engine.program})")
     except BenchAIError as error:
@@ -90,7 +90,11 @@ def _engine(loaded: LoadedConfig) -> Iterator[Finding]:
 
 def _model(loaded: LoadedConfig, name: str, engine: Engine, known: frozenset[str]) -> Iterator[Finding]:
     plan = plan_model(loaded, name, engine, list_gpus())
+    hub = loaded.config.models[name].hf
     try:
+        if hub is not None and loaded.model_file(name) is None:
+            yield Finding(f"model {name}", "warning", f"hf: {hub} is not downloaded yet", "its first use fetches it")
+            return
         check_gguf(Path(str(plan.file)), f"models.{name}")
         size = Path(str(plan.file)).stat().st_size / GIB
         yield Finding(

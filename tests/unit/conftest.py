@@ -22,7 +22,7 @@ sys.addaudithook(_refuse)
 @pytest.fixture(autouse=True)
 def no_process_no_network(nothing_left_behind: None) -> Iterator[None]:
     """Refuse processes and connections for the time of one test."""
-    global _active  # noqa: PLW0603 - an audit hook cannot be removed, only told to stand aside
+    global _active
     _active = True
     yield
     _active = False

@@ -109,7 +109,12 @@ def _pairs(settings: Iterable[tuple[str, object]]) -> list[str]:
 
 def unknown_flags(flags: Sequence[str], known: frozenset[str]) -> list[str]:
     """The flags among ``flags`` that an engine whose ``--help`` lists ``known`` does not take."""
-    return [flag for flag in flags if _is_flag(flag) and flag not in known]
+    return [flag for flag in flags if _is_flag(flag) and _hyphens(flag) not in known]
+
+
+def _hyphens(flag: str) -> str:
+    # the engines take --ctx_size for --ctx-size
+    return flag.replace("_", "-") if flag.startswith("--") else flag
 
 
 def _is_flag(text: str) -> bool:

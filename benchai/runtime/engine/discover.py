@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from benchai.config import paths
 from benchai.config.models import EngineConfig
 from benchai.errors import EngineError, EngineNotFound
 
@@ -66,7 +68,7 @@ class Engine:
 def parse_help(text: str) -> frozenset[str]:
     """The flags in the left column of a ``--help`` text."""
     columns = [line for line in text.splitlines() if line.startswith("-")]
-    return frozenset(flag for line in columns for flag in re.findall(r"(?:^|,\s*)(--?[A-Za-z][\w-]*)", line))
+    return frozenset(flag for line in columns for flag in re.findall(r"(?:^|,\s*)(--?[A-Za-z][\w.-]*)", line))
 
 
 @functools.cache
@@ -85,14 +87,18 @@ def _probe(program: Path, flag: str) -> str:
     return text
 
 
-def find_engine(config: EngineConfig) -> Engine:
+def find_engine(config: EngineConfig, folder: Path | None = None) -> Engine:
     """The engine that the configuration means: ``engine.path``, llama-server on PATH, the embedded one.
+
+    Args:
+        config: The section ``engine:``.
+        folder: What a relative ``engine.path`` is relative to; default: the current folder.
 
     Raises:
         EngineNotFound: none of them is there.
     """
     if config.kind != "native":
-        program = _program(config)
+        program = _program(config, folder or Path.cwd())
         if program is not None:
             return Engine("llama-server", program)
     if config.kind != "llama-server" and importlib.util.find_spec("xllamacpp") is not None:
@@ -100,11 +106,17 @@ def find_engine(config: EngineConfig) -> Engine:
     raise EngineNotFound(f"no engine found (engine.kind = {config.kind!r})", hint=_INSTALL)
 
 
-def _program(config: EngineConfig) -> Path | None:
+def _program(config: EngineConfig, folder: Path) -> Path | None:
     if config.path is None:
         found = shutil.which("llama-server")
         return Path(found) if found else None
-    found = shutil.which(str(Path(config.path).expanduser()))
+    # as in a shell: a name alone is looked up on PATH, a path is a place
+    is_name = os.sep not in config.path
+    found = shutil.which(config.path) if is_name else _executable(folder / paths.expand(config.path))
     if found is None:
         raise EngineNotFound(f"engine.path = {config.path!r} is no program that can be run", hint=_INSTALL)
     return Path(found).absolute()
+
+
+def _executable(path: Path) -> str | None:
+    return str(path) if paths.is_file(path) and os.access(path, os.X_OK) else None

@@ -46,7 +46,7 @@ _REASONS = (
     ),
     (("quantized V cache requires flash_attn",), "a quantised V cache needs flash attention", "set flash_attn: true"),
     (
-        (r"cannot (?:read|execute) .*: (Permission denied|Is a directory)",),
+        (r"cannot (?:read|execute) .*: (Permission denied|Is a directory|Exec format error)",),
         "a file cannot be used: {0}",
         "see the log lines",
     ),
@@ -95,7 +95,8 @@ def explain_exit(name: str, exit_code: int, lines: Sequence[str]) -> EngineStart
 
 
 def _from_log(lines: Sequence[str]) -> tuple[str, str] | None:
-    text = "\n".join(lines)
+    # names of files say nothing of what went wrong, whatever words are in them
+    text = re.sub(r"'[^']*[/\\][^']*'", "''", "\n".join(lines))
     for patterns, reason, hint in _REASONS:
         found = re.search("|".join(patterns), text, re.IGNORECASE)
         if found:

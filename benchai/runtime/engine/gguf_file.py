@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from benchai.config import paths
 from benchai.errors import ModelFileError
 
 MAGIC = b"GGUF"
@@ -17,7 +18,7 @@ def check_gguf(path: Path, key: str) -> None:
     Raises:
         ModelFileError: the file is missing, cannot be read, is no GGUF, or ends within the header.
     """
-    if path.is_dir():
+    if paths.is_dir(path):
         raise ModelFileError(f"{key}: {str(path)!r} is a folder", hint="name the .gguf file in it")
     try:
         with path.open("rb") as file:
@@ -25,10 +26,9 @@ def check_gguf(path: Path, key: str) -> None:
     except FileNotFoundError as error:
         hint = "check the path, or models_dir: in benchai.yaml"
         raise ModelFileError(f"{key}: the model file {str(path)!r} is missing", hint=hint) from error
-    except OSError as error:
-        raise ModelFileError(
-            f"{key}: {str(path)!r} cannot be read: {error.strerror}", hint="check its permissions"
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelFileError(f"{key}: {str(path)!r} cannot be read: {reason}", hint="check its permissions") from error
     if head[:4] != MAGIC:
         found = f"it begins with {head[:4]!r}, not {MAGIC!r}" if head else "it is empty"
         raise ModelFileError(

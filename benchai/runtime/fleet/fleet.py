@@ -14,7 +14,7 @@ from benchai.config import LoadedConfig, ModelConfig, paths
 from benchai.config.load import require_file
 from benchai.config.models import REASONING_ROLES
 from benchai.errors import ConfigError, EngineStartError
-from benchai.events import Emit, ModelLoading, ModelReady, ModelStopped
+from benchai.events import Emit, ModelLoading, ModelReady, ModelStopped, Notice
 from benchai.runtime.endpoints import Endpoint, Placement
 from benchai.runtime.engine.argv import unknown_flags
 from benchai.runtime.engine.discover import Engine, find_engine
@@ -109,15 +109,17 @@ class Fleet:
 
     async def _find_engine(self) -> Engine:
         if self._engine is None:
-            self._engine = await asyncio.to_thread(find_engine, self.loaded.config.engine)
+            self._engine = await asyncio.to_thread(find_engine, self.loaded.config.engine, self.loaded.folder)
         return self._engine
 
     async def _model_file(self, name: str) -> Path:
         """The model's GGUF; one on the hub is downloaded first."""
         hub = self.loaded.config.models[name].hf
         if hub is not None:
-            from benchai.config.hub import download
+            from benchai.config.hub import cached_file, download
 
+            if await asyncio.to_thread(cached_file, hub) is None:
+                self._emit(Notice(text=f"fetching {hub} from Hugging Face"))
             return await asyncio.to_thread(download, hub)
         file = self.loaded.model_file(name)
         assert file is not None

@@ -48,12 +48,13 @@ def place(model: ModelConfig, gpus: Sequence[Gpu]) -> Placement:
     return "gpu" if gpus and model.gpu_layers != 0 else "cpu"
 
 
-def plan_model(loaded: LoadedConfig, name: str, engine: Engine, gpus: Sequence[Gpu]) -> ModelPlan:
-    """The plan of one model."""
+def plan_model(loaded: LoadedConfig, name: str, engine: Engine | None, gpus: Sequence[Gpu]) -> ModelPlan:
+    """The plan of one model; a remote one needs no engine."""
     model = loaded.config.models[name]
     roles = loaded.config.roles_of(name)
     if model.remote:
         return ModelPlan(name, roles, "remote", [], str(model.endpoint), None, "remote", None, [])
+    assert engine is not None
     file = loaded.model_file(name)
     files = resolve_files(
         name, model, loaded.resolve, file or Path(f"hf:{model.hf}"), paths.cache_dir() / "slots" / name
@@ -67,6 +68,6 @@ def plan_model(loaded: LoadedConfig, name: str, engine: Engine, gpus: Sequence[G
     )
 
 
-def plan_fleet(loaded: LoadedConfig, engine: Engine, gpus: Sequence[Gpu]) -> list[ModelPlan]:
+def plan_fleet(loaded: LoadedConfig, engine: Engine | None, gpus: Sequence[Gpu]) -> list[ModelPlan]:
     """The plan of every model, in the configuration's order."""
     return [plan_model(loaded, name, engine, gpus) for name in loaded.config.models]

@@ -1,0 +1,67 @@
+"""Events as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import time
+import typing
+
+import pytest
+
+from benchai import events
+from benchai.events import Event, Observation, Result, StopReason, ToolCall, Usage
+
+EXAMPLES: list[Event] = [
+    events.RunStarted(workflow="react", thread_id="t", run_id="r"),
+    events.ModelLoading(model="tiny", role="general", engine="native", file="/m/tiny.gguf"),
+    events.ModelReady(model="tiny", pid=1, n_ctx=4096, seconds=0.5),
+    events.ModelStopped(model="tiny", exit_code=None),
+    events.Delta(role="general", text="ä"),
+    events.Thought(step=1, text="think"),
+    ToolCall(step=1, id="c", name="calculator", arguments={"expression": "1+1"}),
+    Observation(step=1, id="c", name="calculator", ok=True, text="2"),
+    events.Answer(text="2"),
+    events.Notice(text="cut"),
+    Result(output="2", stop_reason="completed", steps=1, usage=Usage(), thread_id="t", workflow="react"),
+]
+
+
+def test_every_event_of_the_module_has_an_example() -> None:
+    kinds = [kind for _, kind in inspect.getmembers(events, inspect.isclass) if issubclass(kind, Event)]
+    assert {type(event) for event in EXAMPLES} == set(kinds) - {Event}
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: event.type)
+def test_an_event_as_json(event: Event) -> None:
+    data = event.as_json()
+    assert next(iter(data)) == "type"
+    assert data["type"] == event.type
+    assert set(data) == {"type"} | {field.name for field in dataclasses.fields(event)}
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    assert abs(data["time"] - time.time()) < 60
+
+
+def test_types_are_told_apart() -> None:
+    assert len({event.type for event in EXAMPLES}) == len(EXAMPLES)
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: event.type)
+def test_an_event_cannot_be_changed(event: Event) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.time = 0.0  # type: ignore[misc]
+
+
+def test_a_result_holds_plain_usage() -> None:
+    usage = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
+    data = dataclasses.replace(EXAMPLES[-1], usage=usage).as_json()  # type: ignore[call-arg]
+    assert data["usage"] == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    assert data["error"] is None
+
+
+def test_stop_reasons() -> None:
+    assert set(typing.get_args(StopReason)) >= {
+        *("completed", "budget_steps", "budget_tokens", "budget_time", "loop"),
+        *("cancelled", "error", "awaiting_approval"),
+    }
