@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -39,8 +40,8 @@ class Bench:
         self.loaded = loaded
         self.registry = registry
         self.threads = threads
-        self._listeners: list[asyncio.Queue[Event]] = []
-        self._fleet = Fleet(loaded, self._emit)
+        self._runs: list[_Run] = []
+        self._fleet = Fleet(loaded, self._broadcast)
         self._tools = select_tools(loaded)
         self._tool_context = ToolContext(workspace=workspace)
 
@@ -78,22 +79,41 @@ class Bench:
         return self.registry.all()
 
     async def run(
-        self, workflow: str, task: str, *, thread_id: str | None = None, budget: Budget | None = None
+        self,
+        workflow: str,
+        task: str,
+        *,
+        thread_id: str | None = None,
+        budget: Budget | None = None,
+        ledger: Ledger | None = None,
     ) -> Result:
         """Run a workflow to its end; see ``stream``."""
         result: Result | None = None
-        async for event in self.stream(workflow, task, thread_id=thread_id, budget=budget):
+        async for event in self.stream(workflow, task, thread_id=thread_id, budget=budget, ledger=ledger):
             if isinstance(event, Result):
                 result = event
         assert result is not None
         return result
 
     async def stream(
-        self, workflow: str, task: str, *, thread_id: str | None = None, budget: Budget | None = None
+        self,
+        workflow: str,
+        task: str,
+        *,
+        thread_id: str | None = None,
+        budget: Budget | None = None,
+        ledger: Ledger | None = None,
     ) -> AsyncIterator[Event]:
         """Run a workflow and yield its events, the last one a ``Result``.
 
-        Leaving the iteration early cancels the run. A run on a ``thread_id`` that exists goes on with it.
+        Leaving the iteration early cancels the run.
+
+        Args:
+            workflow: Name of the workflow.
+            task: The task, in words; at most 1 MiB.
+            thread_id: Goes on with this thread, or begins one of this name; default: a new one.
+            budget: What the run may spend; default: the configuration's.
+            ledger: Where the run counts what it spends, in place of ``budget``; the caller may look at it.
 
         Raises:
             UsageError: no such workflow, an empty or oversized task, or a thread that is in use.
@@ -105,108 +125,82 @@ class Bench:
         check_thread_id(thread_id)
         for role in chosen.roles:
             self.loaded.model_for(role)
-        thread_id = thread_id or str(uuid.uuid4())
-        ledger = Ledger(budget or self.default_budget())
-        queue: asyncio.Queue[Event] = asyncio.Queue()
-        self._listeners.append(queue)
-        run = asyncio.create_task(self._run(chosen, task, thread_id, ledger))
-        run.add_done_callback(lambda _: queue.put_nowait(_Done()))
+        run = _Run(chosen, task, thread_id or str(uuid.uuid4()), ledger or Ledger(budget or self.default_budget()))
+        self._runs.append(run)
+        working = asyncio.create_task(self._work(run))
+        working.add_done_callback(lambda _: run.emit(_Done()))
         try:
-            while not isinstance(event := await queue.get(), _Done):
+            while not isinstance(event := await run.events.get(), _Done):
                 yield event
-            yield await self._finish(run, chosen, thread_id, ledger)
-            if (error := run.exception()) is not None:
+            yield await _result(run, working)
+            if (error := working.exception()) is not None:
                 raise error
         finally:
-            self._listeners.remove(queue)
-            await _cancel(run)
+            self._runs.remove(run)
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
 
     def default_budget(self) -> Budget:
         """The budget of the configuration."""
         budgets = self.loaded.config.budgets
         return Budget(budgets.steps, budgets.tokens, budgets.seconds)
 
-    async def _run(self, workflow: Workflow, task: str, thread_id: str, ledger: Ledger) -> tuple[str, StopReason]:
-        """Output and stop reason of one run on a thread that nobody else runs on."""
-        with self.threads.lock(thread_id):
-            await self.threads.begin(thread_id, workflow.name, task)
-            self._emit(RunStarted(workflow=workflow.name, thread_id=thread_id, run_id=str(uuid.uuid4())))
+    async def _work(self, run: _Run) -> tuple[str, StopReason]:
+        """Output and stop reason of one run, on a thread that nobody else runs on."""
+        with self.threads.lock(run.thread_id):
+            await self.threads.begin(run.thread_id, run.workflow.name, run.task)
+            run.emit(RunStarted(workflow=run.workflow.name, thread_id=run.thread_id, run_id=str(uuid.uuid4())))
             reason: StopReason = "error"
             try:
-                output, reason = await self._within_budget(workflow, task, thread_id, ledger)
+                output, reason = await self._within_budget(run)
                 return output, reason
             except asyncio.CancelledError:
                 reason = "cancelled"
                 raise
             finally:
-                await asyncio.shield(self.threads.end(thread_id, reason))
+                await asyncio.shield(self.threads.end(run.thread_id, reason))
 
-    async def _within_budget(
-        self, workflow: Workflow, task: str, thread_id: str, ledger: Ledger
-    ) -> tuple[str, StopReason]:
-        timeout = asyncio.timeout(ledger.seconds_left)
+    async def _within_budget(self, run: _Run) -> tuple[str, StopReason]:
+        timeout = asyncio.timeout(run.ledger.seconds_left)
         try:
             async with timeout:
-                output = await self._invoke(workflow, task, thread_id, ledger)
+                output = await self._invoke(run)
         except BudgetSpent as spent:
-            self._emit(Notice(text=str(spent)))
+            run.emit(Notice(text=str(spent)))
             return "", spent.reason
         except GraphRecursionError as error:
-            self._emit(Notice(text=str(error)))
+            run.emit(Notice(text=str(error)))
             return "", "loop"
         except TimeoutError:
             if not timeout.expired():
                 raise
-            self._emit(Notice(text=f"stopped after {ledger.budget.seconds:g} s (budgets.seconds)"))
+            run.emit(Notice(text=f"stopped after {run.ledger.budget.seconds:g} s (budgets.seconds)"))
             return "", "budget_time"
-        self._emit(Answer(text=output))
+        run.emit(Answer(text=output))
         return output, "completed"
 
-    async def _invoke(self, workflow: Workflow, task: str, thread_id: str, ledger: Ledger) -> str:
-        graph = workflow.build().compile(checkpointer=self.threads.saver, name=workflow.name)
+    async def _invoke(self, run: _Run) -> str:
+        graph = run.workflow.build().compile(checkpointer=self.threads.saver, name=run.workflow.name)
         context = RunContext(
-            agents=Agents(self._fleet, self._emit),
+            agents=Agents(self._fleet, run.emit),
             tools=self._tools,
             tool_context=self._tool_context,
-            ledger=ledger,
-            emit=self._emit,
+            ledger=run.ledger,
+            emit=run.emit,
         )
+        limit = GRAPH_STEPS_PER_STEP * (run.ledger.budget.steps + 1)
         state = await graph.ainvoke(
-            {"messages": [HumanMessage(task)]},
-            {
-                "configurable": {"thread_id": thread_id},
-                "recursion_limit": GRAPH_STEPS_PER_STEP * ledger.budget.steps + GRAPH_STEPS_PER_STEP,
-            },
+            {"messages": [HumanMessage(run.task)]},
+            {"configurable": {"thread_id": run.thread_id}, "recursion_limit": limit},
             context=context,
             durability="sync",
         )
         return last_text(state["messages"])
 
-    async def _finish(
-        self, run: asyncio.Task[tuple[str, StopReason]], workflow: Workflow, thread_id: str, ledger: Ledger
-    ) -> Result:
-        """The last event of a run that has ended, however it did."""
-        output, error = "", None
-        reason: StopReason = "error"
-        try:
-            output, reason = await run
-        except BenchAIError as known:
-            error = known.message
-        except Exception as unknown:  # the stream raises it after the result
-            error = f"{type(unknown).__name__}: {unknown}"
-        return Result(
-            output=output,
-            stop_reason=reason,
-            steps=ledger.steps,
-            usage=ledger.usage(),
-            thread_id=thread_id,
-            workflow=workflow.name,
-            error=error,
-        )
-
-    def _emit(self, event: Event) -> None:
-        for queue in self._listeners:
-            queue.put_nowait(event)
+    def _broadcast(self, event: Event) -> None:
+        """What happens to the fleet concerns every run."""
+        for run in self._runs:
+            run.emit(event)
 
 
 class _Done(Event):
@@ -215,9 +209,39 @@ class _Done(Event):
     type = "done"
 
 
-async def _cancel(run: asyncio.Task[tuple[str, StopReason]]) -> None:
-    run.cancel()
-    await asyncio.gather(run, return_exceptions=True)
+@dataclass(eq=False)
+class _Run:
+    """One run under way, and the events it has not handed out yet."""
+
+    workflow: Workflow
+    task: str
+    thread_id: str
+    ledger: Ledger
+    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+
+    def emit(self, event: Event) -> None:
+        self.events.put_nowait(event)
+
+
+async def _result(run: _Run, working: asyncio.Task[tuple[str, StopReason]]) -> Result:
+    """The last event of a run that has ended, however it did."""
+    output, error = "", None
+    reason: StopReason = "error"
+    try:
+        output, reason = await working
+    except BenchAIError as known:
+        error = known.message
+    except Exception as unknown:  # the stream raises it after the result
+        error = f"{type(unknown).__name__}: {unknown}"
+    return Result(
+        output=output,
+        stop_reason=reason,
+        steps=run.ledger.steps,
+        usage=run.ledger.usage(),
+        thread_id=run.thread_id,
+        workflow=run.workflow.name,
+        error=error,
+    )
 
 
 def last_text(messages: list[AnyMessage]) -> str:

@@ -11,6 +11,7 @@ BenchAIError
         EngineStartError  the engine ended, or hung, before it was ready
         PortInUse         something else listens on the model's port
     EndpointError         a ready endpoint refused or failed a call
+        EndpointLost      it went away before the first piece of a reply
         ContextExceeded   the prompt is longer than the model's context
     ToolError             a tool cannot do what the model asked
 
@@ -122,6 +123,10 @@ class EndpointError(BenchAIError):
     """A ready endpoint refused or failed a call."""
 
     status = 502
+
+
+class EndpointLost(EndpointError):
+    """An endpoint went away before the first piece of a reply came: the call can be made again."""
 
 
 class ContextExceeded(EndpointError):

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
 
+UNREADABLE = "unreadable_arguments"
 INTERRUPTED = "Error: the call was interrupted, there is no result"
 
 
 def normalise_reply(reply: AIMessage) -> AIMessage:
     """A reply whose tool calls all have a unique id, those with unreadable arguments included.
 
-    LangChain sorts calls whose arguments are no JSON into ``invalid_tool_calls``, which no edge looks at:
-    they become calls without arguments, so that validation tells the model what is missing.
+    LangChain sorts calls whose arguments are no JSON object into ``invalid_tool_calls``, which no edge looks
+    at: they become calls whose arguments are the text as it came (see ``arguments_of``).
     """
-    calls: list[ToolCall] = list(reply.tool_calls)
-    for broken in reply.invalid_tool_calls:
-        calls.append(ToolCall(name=broken["name"] or "", args={}, id=broken["id"], type="tool_call"))
     unique: list[ToolCall] = []
-    for call in calls:
+    unreadable: dict[str, str] = dict(reply.additional_kwargs.get(UNREADABLE, {}))
+    for call in [*reply.tool_calls, *reply.invalid_tool_calls]:
         seen = {one["id"] for one in unique}
-        fresh = call["id"] if call["id"] and call["id"] not in seen else f"call_{uuid.uuid4().hex[:12]}"
-        unique.append(ToolCall(name=call["name"], args=call["args"], id=fresh, type="tool_call"))
+        call_id = call["id"] if call["id"] and call["id"] not in seen else f"call_{uuid.uuid4().hex[:12]}"
+        readable = isinstance(call["args"], dict)
+        if not readable:
+            unreadable[call_id] = clean(call["args"] or "")
+        args = clean(call["args"]) if readable else {}
+        unique.append(ToolCall(name=clean(call["name"] or ""), args=args, id=call_id, type="tool_call"))
     return AIMessage(
         content=text_of(reply),
         tool_calls=unique,
+        additional_kwargs={UNREADABLE: unreadable} if unreadable else {},
         id=reply.id,
         usage_metadata=reply.usage_metadata,
         response_metadata=reply.response_metadata,
@@ -35,7 +40,22 @@ def normalise_reply(reply: AIMessage) -> AIMessage:
 
 def text_of(message: AnyMessage) -> str:
     """The text of a message, without blanks around it."""
-    return str(message.text).strip()
+    return str(clean(str(message.text))).strip()
+
+
+def arguments_of(message: AIMessage, call: ToolCall) -> dict[str, Any] | str:
+    """The arguments of a call; the text as it came where it is no JSON object."""
+    unreadable: dict[str, str] = message.additional_kwargs.get(UNREADABLE, {})
+    return unreadable.get(str(call["id"]), call["args"])
+
+
+def clean(value: Any) -> Any:
+    """A JSON value without lone surrogates, which no file and no terminal takes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {clean(key): clean(item) for key, item in value.items()}
+    return [clean(item) for item in value] if isinstance(value, list) else value
 
 
 def close_open_calls(messages: Sequence[AnyMessage]) -> list[AnyMessage]:

@@ -8,11 +8,12 @@ from typing import Any
 import httpx
 import openai
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage
+from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from benchai.agents.messages import normalise_reply
-from benchai.errors import ContextExceeded, EndpointError
+from benchai.errors import ContextExceeded, EndpointError, EndpointLost
 from benchai.events import Delta, Emit, Notice
 from benchai.runtime.endpoints import Endpoint, Endpoints
 
@@ -48,20 +49,40 @@ class RoleAgent:
             ContextExceeded: the conversation is longer than the model's context.
             EndpointError: the endpoint refused or broke off the call, or answered nothing.
         """
+        try:
+            return await self._attempt(messages, tools)
+        except EndpointLost as lost:
+            # its model died a moment ago: the next lease starts it again
+            self._emit(Notice(text=f"{lost.message}; calling again"))
+            return await self._attempt(messages, tools)
+
+    async def _attempt(self, messages: Sequence[AnyMessage], tools: Sequence[dict[str, Any]]) -> AIMessage:
+        pieces: list[AIMessageChunk] = []
         async with self._endpoints.lease(self.name) as endpoint:
             try:
-                reply = await self._stream(endpoint, messages, tools)
-            except openai.APIError as error:
-                raise _explain(error, endpoint) from error
-            except (httpx.HTTPError, TimeoutError) as error:
+                reply = await self._stream(endpoint, messages, tools, pieces)
+            except openai.APIStatusError as error:
+                raise _refused(error, endpoint) from error
+            except (openai.APITimeoutError, httpx.ReadTimeout, TimeoutError) as error:
                 raise _broken(error, endpoint) from error
+            except openai.APIConnectionError as error:
+                raise (_broken if pieces else _lost)(error, endpoint) from error
+            except (openai.APIError, httpx.HTTPError) as error:
+                raise _broken(error, endpoint) from error
+            except ValueError as error:
+                # LangChain's, for a stream without a single chunk
+                raise _nothing(endpoint) from error
         self._note_cut(reply, endpoint)
         return reply
 
     async def _stream(
-        self, endpoint: Endpoint, messages: Sequence[AnyMessage], tools: Sequence[dict[str, Any]]
+        self,
+        endpoint: Endpoint,
+        messages: Sequence[AnyMessage],
+        tools: Sequence[dict[str, Any]],
+        pieces: list[AIMessageChunk],
     ) -> AIMessage:
-        whole: AIMessageChunk | None = None
+        """The whole reply; its pieces are left in ``pieces``, also when it breaks off."""
         async with _http_client(endpoint) as client:
             model = chat_model(endpoint, client)
             source = model.bind_tools(list(tools)) if tools else model
@@ -69,10 +90,13 @@ class RoleAgent:
                 assert isinstance(chunk, AIMessageChunk)
                 if chunk.text:
                     self._emit(Delta(role=self.name, text=str(chunk.text)))
-                whole = chunk if whole is None else whole + chunk
-        reply = normalise_reply(whole or AIMessage(""))
+                pieces.append(chunk)
+        whole = add_ai_message_chunks(pieces[0], *pieces[1:])
+        if not whole.response_metadata.get("finish_reason"):
+            raise _broken(ConnectionError("the stream ended in the middle of the reply"), endpoint)
+        reply = normalise_reply(whole)
         if not reply.content and not reply.tool_calls:
-            raise EndpointError(f"the model {endpoint.model!r} answered nothing", hint="try again, or another model")
+            raise _nothing(endpoint)
         return reply
 
     def _note_cut(self, reply: AIMessage, endpoint: Endpoint) -> None:
@@ -106,19 +130,32 @@ def chat_model(endpoint: Endpoint, client: httpx.AsyncClient) -> ChatOpenAI:
     )
 
 
-def _broken(error: Exception, endpoint: Endpoint) -> EndpointError:
+def _nothing(endpoint: Endpoint) -> EndpointError:
+    return EndpointError(f"the model {endpoint.model!r} answered nothing", hint="try again, or another model")
+
+
+def _broken(error: BaseException, endpoint: Endpoint) -> EndpointError:
     return EndpointError(
         f"the model {endpoint.model!r} broke off: {type(error).__name__}: {error}".rstrip(": "),
         hint=f"no token for {endpoint.idle_timeout:g} s ends a call; router.timeouts sets the limit",
     )
 
 
-def _explain(error: openai.APIError, endpoint: Endpoint) -> EndpointError:
+def _lost(error: openai.APIConnectionError, endpoint: Endpoint) -> EndpointError:
+    """The connection could not be made, or was closed before the reply began."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    message = f"the model {endpoint.model!r} at {endpoint.base_url} cannot be reached: {cause}"
+    if endpoint.placement == "remote":
+        return EndpointError(message, hint="check that the server runs, and its address in benchai.yaml")
+    return EndpointLost(message, hint="see its log; 'benchai doctor' says where")
+
+
+def _refused(error: openai.APIStatusError, endpoint: Endpoint) -> EndpointError:
     body = error.body if isinstance(error.body, dict) else {}
     if body.get("type") in OVERFLOW or body.get("code") in OVERFLOW:
         return _overflow(body, endpoint)
-    if isinstance(error, openai.APIConnectionError):
-        return EndpointError(f"the model {endpoint.model!r} at {endpoint.base_url} cannot be reached: {error}")
     if isinstance(error, openai.AuthenticationError):
         hint = f"check the key that models.{endpoint.model}.api_key_env names"
         return EndpointError(f"{endpoint.base_url} refused the key of {endpoint.model!r}", hint=hint)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from benchai.cli import config, doctor, fleet, run, threads, workflows
+
+FULL = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
 app = typer.Typer(
     name="benchai",
@@ -46,6 +52,7 @@ def main() -> None:
     """Entry point: errors of BenchAI become two lines on stderr and their exit code."""
     from benchai.errors import BenchAIError
 
+    _mend_streams()
     try:
         app()
     except BenchAIError as error:
@@ -53,6 +60,23 @@ def main() -> None:
 
         print_error(error)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        sys.stderr.write(f"error: the output cannot be written: {error.strerror}\n")
+        # the interpreter's last flush would fail again, with a trace
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _mend_streams() -> None:
+    """Let output neither fail for a closed stream nor for a character that the terminal lacks."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - open until the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(OSError):
+                stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -48,6 +47,7 @@ async def _with_signals(coroutine: Coroutine[Any, Any, T], received: list[int]) 
 
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
-        with contextlib.suppress(NotImplementedError):
+        # nohup and background jobs ignore a signal on purpose
+        if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, interrupt, number)
     return await coroutine

@@ -7,7 +7,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -27,6 +27,9 @@ from benchai.events import (
     ToolCall,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from benchai.graphs.guards import Ledger
 
 MAX_TEXT = 500
 MAX_LINES = 8
@@ -55,7 +58,7 @@ class View(ABC):
 
     def __init__(self) -> None:
         self._thread_id = ""
-        self._steps = 0
+        self._ledger: Ledger | None = None
         self._done = False
 
     def __enter__(self) -> Self:
@@ -70,9 +73,12 @@ class View(ABC):
         """Show one event."""
         if isinstance(event, RunStarted):
             self._thread_id = event.thread_id
-        self._steps = max(self._steps, getattr(event, "step", 0))
         self._done = self._done or isinstance(event, Result)
         self._show(event)
+
+    def follow(self, ledger: Ledger) -> None:
+        """Take what a run has spent from here, should it not live to tell."""
+        self._ledger = ledger
 
     def failed(self, workflow: str, error: BenchAIError) -> None:
         """The run ended with an error, perhaps before it began."""
@@ -88,8 +94,8 @@ class View(ABC):
         return Result(
             output="",
             stop_reason=reason,
-            steps=self._steps,
-            usage=Usage(),
+            steps=self._ledger.steps if self._ledger else 0,
+            usage=self._ledger.usage() if self._ledger else Usage(),
             thread_id=self._thread_id,
             workflow=workflow,
             error=error,
@@ -147,7 +153,7 @@ class TextView(View):
         self._spinner.add_task(escape(what))
 
     def _line(self, label: str, text: str, style: str = "") -> None:
-        lines = _clip(text).splitlines() or [""]
+        lines = _clip(_safe(text)).splitlines() or [""]
         pad = " " * (LABEL_WIDTH + 2)
         body = f"\n{pad}".join(escape(line) for line in lines)
         self._console.print(
@@ -182,13 +188,18 @@ class TextView(View):
                 self._end(event)
 
     def _end(self, result: Result) -> None:
-        if result.stop_reason == "completed":
-            sys.stdout.write(result.output + "\n")
-            sys.stdout.flush()
         if result.thread_id:
             seconds = time.monotonic() - self._began
             spent = f"{result.steps} steps, {result.usage.total_tokens} tokens, {seconds:.1f} s"
-            self._console.print(f"[dim]{result.stop_reason}: {spent}, thread {result.thread_id}[/]")
+            self._console.print(f"[dim]{result.stop_reason}: {spent}, thread {escape(result.thread_id)}[/]")
+        if result.stop_reason == "completed":
+            sys.stdout.write((_safe(result.output) if sys.stdout.isatty() else result.output) + "\n")
+            sys.stdout.flush()
+
+
+def _safe(text: str) -> str:
+    """Text without the control characters by which a model could steer the terminal."""
+    return "".join(char for char in text if char.isprintable() or char in "\n\t")
 
 
 def _arguments(arguments: dict[str, Any] | str) -> str:

@@ -71,11 +71,13 @@ async def _run(
 ) -> Result:
     from benchai.bench import Bench
     from benchai.events import Result
+    from benchai.graphs.guards import Ledger
 
     result: Result | None = None
     async with Bench.open(loaded, workspace=workspace) as bench:
-        budget = _budget(bench.default_budget(), *limits)
-        async for event in bench.stream(workflow, task, thread_id=thread, budget=budget):
+        ledger = Ledger(_budget(bench.default_budget(), *limits))
+        view.follow(ledger)
+        async for event in bench.stream(workflow, task, thread_id=thread, ledger=ledger):
             view.show(event)
             result = event if isinstance(event, Result) else result
     assert result is not None

@@ -25,10 +25,9 @@ def list_(json: JsonOption = False) -> None:
 
     threads = asyncio.run(_list())
     if json:
-        print_json([asdict(thread) for thread in threads])
+        print_json([asdict(thread) | {"state": state} for thread, state in threads])
         return
-    for thread in threads:
-        state = thread.stop_reason or "running"
+    for thread, state in threads:
         typer.echo("  ".join([thread.thread_id, _when(thread.updated), thread.workflow, state, thread.title]))
 
 
@@ -51,12 +50,12 @@ def delete(thread: ThreadArgument) -> None:
     typer.echo(f"deleted {thread}", err=True)
 
 
-async def _list() -> list[Thread]:
+async def _list() -> list[tuple[Thread, str]]:
     from benchai.config import paths
     from benchai.graphs.checkpoints import open_threads
 
     async with open_threads(paths.threads_file()) as store:
-        return await store.threads()
+        return [(thread, store.state_of(thread)) for thread in await store.threads()]
 
 
 async def _messages(thread: str) -> list[AnyMessage]:

@@ -86,9 +86,12 @@ class LoadedConfig:
         """The same configuration with other models for some roles (``--role``).
 
         Raises:
-            ConfigError: a model of that name does not exist.
+            ConfigError: a role or a model of that name does not exist.
         """
+        known = {*ROLES, *self.config.role_map()}
         for role, model in overrides.items():
+            if role not in known:
+                raise ConfigError(f"--role {role}={model}: there is no role {role!r}", hint=did_you_mean(role, known))
             if model not in self.config.models:
                 hint = did_you_mean(model, self.config.models)
                 raise ConfigError(f"--role {role}={model}: there is no model {model!r} in {self.name}", hint=hint)

@@ -62,6 +62,16 @@ class ThreadStore:
         rows = await self._db.execute_fetchall("SELECT * FROM benchai_threads ORDER BY updated DESC, thread_id")
         return [Thread(*row) for row in rows]
 
+    def state_of(self, thread: Thread) -> str:
+        """How the last run on a thread ended: "running" while one is under way, "interrupted" after a kill."""
+        if thread.stop_reason is not None:
+            return thread.stop_reason
+        try:
+            with self.lock(thread.thread_id):
+                return "interrupted"
+        except UsageError:
+            return "running"
+
     async def get(self, thread_id: str) -> Thread:
         """One thread.
 

@@ -55,7 +55,7 @@ def _import(name: str, path: Path) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise ConfigError(f"workflows.{name}: {path.name} fails: {type(error).__name__}: {error}") from error
     return module

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolCall, ToolMessage
 from langgraph.graph import START, StateGraph
@@ -11,7 +11,7 @@ from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 
 from benchai import events
-from benchai.agents.messages import close_open_calls, text_of
+from benchai.agents.messages import arguments_of, close_open_calls, text_of
 from benchai.agents.prompts import prompt
 from benchai.graphs.context import RunContext
 from benchai.graphs.registry import Workflow
@@ -40,14 +40,15 @@ async def act(state: ReactState, runtime: Runtime[RunContext]) -> ReactState:
     """Run the tools that the last reply calls."""
     last = state["messages"][-1]
     assert isinstance(last, AIMessage)
-    results = await asyncio.gather(*(_observe(call, runtime.context) for call in last.tool_calls))
+    calls = [(call, arguments_of(last, call)) for call in last.tool_calls]
+    results = await asyncio.gather(*(_observe(call, arguments, runtime.context) for call, arguments in calls))
     return {"messages": list(results)}
 
 
-async def _observe(call: ToolCall, context: RunContext) -> ToolMessage:
+async def _observe(call: ToolCall, arguments: dict[str, Any] | str, context: RunContext) -> ToolMessage:
     step, call_id, name = context.ledger.steps, str(call["id"]), call["name"]
-    context.emit(events.ToolCall(step=step, id=call_id, name=name, arguments=call["args"]))
-    result = await context.tools.invoke(name, call["args"], context.tool_context)
+    context.emit(events.ToolCall(step=step, id=call_id, name=name, arguments=arguments))
+    result = await context.tools.invoke(name, arguments, context.tool_context)
     context.emit(events.Observation(step=step, id=call_id, name=name, ok=result.ok, text=result.text))
     return ToolMessage(result.text, tool_call_id=call_id, name=name, status="success" if result.ok else "error")
 

@@ -112,7 +112,11 @@ def _ports(loaded: LoadedConfig) -> Iterator[Finding]:
     wanted = {f"model {name}": (model.host, model.port) for name, model in loaded.config.models.items() if model.port}
     wanted["router"] = (loaded.config.router.host, loaded.config.router.port)
     for name, (host, port) in wanted.items():
-        owner = port_owner(host, port)
+        try:
+            owner = port_owner(host, port)
+        except OSError as error:
+            yield Finding(f"port {port}", "problem", f"{host} cannot be used for {name}: {error.strerror}")
+            continue
         if owner is None:
             yield Finding(f"port {port}", "ok", f"free, for {name}")
         else:

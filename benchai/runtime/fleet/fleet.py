@@ -13,7 +13,7 @@ from typing import Self
 from benchai.config import LoadedConfig, ModelConfig, paths
 from benchai.config.load import require_file
 from benchai.config.models import REASONING_ROLES
-from benchai.errors import ConfigError, EngineStartError
+from benchai.errors import ConfigError, EngineError, EngineStartError
 from benchai.events import Emit, ModelLoading, ModelReady, ModelStopped, Notice
 from benchai.runtime.endpoints import Endpoint, Placement
 from benchai.runtime.engine.argv import unknown_flags
@@ -46,6 +46,7 @@ class Fleet:
         self._models = {name: _Model() for name in loaded.config.models}
         self._places: dict[str, asyncio.Semaphore] = {}
         self._engine: Engine | None = None
+        self._closing = False
         self._gpus = list_gpus()
 
     async def __aenter__(self) -> Self:
@@ -54,6 +55,7 @@ class Fleet:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing = True
         stopping = asyncio.ensure_future(self.stop())
         try:
             await asyncio.shield(stopping)
@@ -86,12 +88,19 @@ class Fleet:
     async def _ensure_ready(self, name: str, role: str) -> Ready:
         model = self._models[name]
         async with model.lock:
-            if model.ready and model.process and not model.process.exited.is_set():
+            if self._closing:
+                raise EngineError(f"model {name!r} is not started: the fleet is stopping")
+            if model.ready and model.process and model.process.alive:
                 return model.ready
             if model.process:
                 await self._stop_one(name, model.process)
             model.process, model.ready = None, None
-            model.ready = await self._start(name, role, model)
+            try:
+                model.ready = await self._start(name, role, model)
+            except BaseException:
+                # a start that failed has cleaned up after itself
+                model.process = None
+                raise
             return model.ready
 
     async def _start(self, name: str, role: str, model: _Model) -> Ready:
@@ -146,7 +155,7 @@ class Fleet:
             model=name,
             base_url=ready.base_url,
             served_name=name,
-            n_ctx=ready.n_ctx,
+            n_ctx=ready.n_ctx or None,
             placement=placement,
             idle_timeout=self._idle_timeout(placement),
             max_tokens=self._max_tokens(role, model, placement),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import psutil
@@ -18,7 +19,11 @@ def listening_port(pid: int, wanted: int) -> int | None:
 
 
 def port_owner(host: str, port: int) -> str | None:
-    """Words for who listens on a port, or None if it is free."""
+    """Words for who listens on a port, or None if it is free.
+
+    Raises:
+        OSError: the address cannot be listened on at all.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # as servers do: a connection in TIME_WAIT does not make a port taken
@@ -26,11 +31,13 @@ def port_owner(host: str, port: int) -> str | None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            return _owner_of(port) or str(error.strerror)
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return _owner_of(port)
     return None
 
 
-def _owner_of(port: int) -> str | None:
+def _owner_of(port: int) -> str:
     try:
         listeners = [one for one in psutil.net_connections("tcp") if one.laddr and one.status == psutil.CONN_LISTEN]
         pid = next((one.pid for one in listeners if one.laddr and one.laddr.port == port and one.pid), None)

@@ -28,6 +28,7 @@ import psutil
 
 from benchai.errors import EngineStartError, PortInUse
 from benchai.runtime.engine.failures import explain_exit
+from benchai.runtime.fleet.group import group_gone, signal_group
 from benchai.runtime.fleet.logs import ModelLog
 from benchai.runtime.fleet.ports import listening_port, port_owner
 
@@ -76,6 +77,8 @@ class EngineProcess:
         self.exited = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._stdin: int | None = None
+        self._output: asyncio.ReadTransport | None = None
         self._stopping = asyncio.Lock()
 
     @property
@@ -87,6 +90,16 @@ class EngineProcess:
     def returncode(self) -> int | None:
         """Exit code, negative for a signal; None while it runs."""
         return self._process.returncode if self._process else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs at this moment: asked of the kernel, ahead of any event."""
+        if self.pid is None or self.exited.is_set():
+            return False
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
 
     async def start(self) -> Ready:
         """Spawn the engine and wait until it answers for the right model.
@@ -112,49 +125,61 @@ class EngineProcess:
         return ready
 
     def _refuse_taken_port(self) -> None:
-        owner = port_owner(self.spec.host, self.spec.port)
+        host, port = self.spec.host, self.spec.port
+        try:
+            owner = port_owner(host, port)
+        except OSError as error:
+            hint = f"check models.{self.spec.name}.host"
+            raise self._start_error(f"cannot listen on {host}:{port}: {error.strerror}", hint) from error
         if owner is not None:
             raise PortInUse(
-                f"model {self.spec.name!r}: port {self.spec.port} on {self.spec.host} is in use by {owner}",
+                f"model {self.spec.name!r}: port {port} on {host} is in use by {owner}",
                 hint=f"end that process, or set another models.{self.spec.name}.port (0 takes a free one)",
             )
 
     async def _spawn(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            *self.spec.argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=child_env(os.environ),
-            start_new_session=True,
+        # Pipes of our own: asyncio would take a process for running while a grandchild holds one of its
+        child_in, self._stdin = os.pipe()
+        child_out_read, child_out = os.pipe()
+        reader = asyncio.StreamReader()
+        self._output, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(child_out_read, "rb", buffering=0)
         )
-        assert self._process.stdout is not None
-        reader = asyncio.create_task(self.log.read(self._process.stdout))
-        self._tasks = [reader, asyncio.create_task(self._watch(reader))]
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.spec.argv,
+                stdin=child_in,
+                stdout=child_out,
+                stderr=asyncio.subprocess.STDOUT,
+                env=child_env(os.environ),
+                start_new_session=True,
+            )
+        finally:
+            os.close(child_in)
+            os.close(child_out)
+        reading = asyncio.create_task(self.log.read(reader))
+        self._tasks = [reading, asyncio.create_task(self._watch(self._process, reading))]
 
-    async def _watch(self, reader: asyncio.Task[None]) -> None:
-        """Note the exit at once; the last lines are in the log by then, unless a grandchild holds the pipe."""
-        assert self._process is not None
-        await self._process.wait()
-        await asyncio.wait([reader], timeout=0.5)
+    async def _watch(self, process: asyncio.subprocess.Process, reading: asyncio.Task[None]) -> None:
+        """Note the exit at once, and end whatever the engine leaves behind."""
+        await process.wait()
+        signal_group(process.pid, signal.SIGKILL)
+        # its last lines say why
+        await asyncio.wait([reading], timeout=0.5)
         self.exited.set()
 
     async def _until_ready(self, began: float) -> Ready:
         stall = StallWatch(self)
         async with httpx.AsyncClient(timeout=HEALTH_SECONDS, trust_env=False) as client:
             while True:
-                if self._process is not None and self._process.returncode is not None:
-                    await self.exited.wait()
+                if self.exited.is_set():
                     raise self._exit_error()
                 ready = await self._probe(client, began)
                 if ready is not None:
                     return ready
                 if stall.seconds() > self.spec.stall_timeout:
-                    raise EngineStartError(
-                        f"model {self.spec.name!r}: the engine has made no progress for {self.spec.stall_timeout:g} s",
-                        log=self.log.tail(),
-                        hint="see the log; engine.stall_timeout sets the limit",
-                    )
+                    message = f"the engine has made no progress for {self.spec.stall_timeout:g} s"
+                    raise self._start_error(message, "see the log; engine.stall_timeout sets the limit")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.exited.wait(), POLL_SECONDS)
 
@@ -168,7 +193,12 @@ class EngineProcess:
         try:
             if (await client.get(f"{root}/health")).status_code != httpx.codes.OK:
                 return None
-            props = (await client.get(f"{root}/props")).raise_for_status().json()
+            answer = await client.get(f"{root}/props")
+            if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+                raise self._start_error(
+                    f"{root}/props answers {answer.status_code}, it wants a key", "take --api-key out of extra_args"
+                )
+            props = answer.raise_for_status().json()
         except (httpx.HTTPError, ValueError):
             return None
         self._verify(props, root)
@@ -178,11 +208,11 @@ class EngineProcess:
     def _verify(self, props: dict[str, object], root: str) -> None:
         served = Path(str(props.get("model_path", "")))
         if served.resolve() != self.spec.model_file.resolve():
-            raise EngineStartError(
-                f"model {self.spec.name!r}: {root} serves {str(served)!r}, not {str(self.spec.model_file)!r}",
-                log=self.log.tail(),
-                hint="check models.*.extra_args for a second --model",
-            )
+            message = f"{root} serves {str(served)!r}, not {str(self.spec.model_file)!r}"
+            raise self._start_error(message, "check models.*.extra_args for a second --model")
+
+    def _start_error(self, message: str, hint: str) -> EngineStartError:
+        return EngineStartError(f"model {self.spec.name!r}: {message}", log=self.log.tail(), hint=hint)
 
     def _exit_error(self) -> EngineStartError:
         return explain_exit(self.spec.name, self.returncode or 0, list(self.log.lines))
@@ -190,18 +220,16 @@ class EngineProcess:
     async def stop(self) -> None:
         """End the engine and its whole group: TERM, grace, KILL; returns when none of it is left."""
         async with self._stopping:
-            if self._process is None or self.state == "stopped":
-                self.state = "stopped"
-                return
-            self.state = "stopping"
-            pid = self._process.pid
-            try:
-                if not await self._terminate(pid):
-                    self.log.add(f"benchai: no exit within {self.spec.stop_grace:g} s of SIGTERM, sending SIGKILL")
-            finally:
-                # also after a clean exit: whatever the engine started shares its group
-                _signal_group(pid, signal.SIGKILL)
-            await self.exited.wait()
+            if self._process is not None and self.state != "stopped":
+                self.state = "stopping"
+                pid = self._process.pid
+                try:
+                    if not await self._terminate(pid):
+                        self.log.add(f"benchai: no exit within {self.spec.stop_grace:g} s of SIGTERM, sending SIGKILL")
+                finally:
+                    signal_group(pid, signal.SIGKILL)
+                await self.exited.wait()
+                await group_gone(pid)
             await self._close()
             self.state = "stopped"
 
@@ -209,7 +237,7 @@ class EngineProcess:
         """Whether SIGTERM ended it. llama-server lets requests under way run on at the first, not at a second."""
         first = min(SECOND_TERM_SECONDS, self.spec.stop_grace)
         for seconds in (first, self.spec.stop_grace - first):
-            _signal_group(pid, signal.SIGTERM)
+            signal_group(pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.exited.wait(), seconds)
                 return True
@@ -219,8 +247,11 @@ class EngineProcess:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+        if self._output is not None:
+            self._output.close()
+        if self._stdin is not None:
+            os.close(self._stdin)
+        self._output = self._stdin = None
         self.log.close()
 
 
@@ -248,11 +279,6 @@ class StallWatch:
         except psutil.Error:
             memory = read = 0
         return self._process.log.count, memory, read
-
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
 
 
 def _url_host(host: str) -> str:
