@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchai.bench import Bench
+
+# LangGraph reads it when it is imported: only known types come back from a checkpoint, a forged one runs no code
+os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
 
 __version__ = "0.1.0"
 __all__ = ["Bench", "__version__"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -72,7 +72,10 @@ class Bench:
         async with open_threads(paths.threads_file()) as threads:
             bench = cls(loaded, registry, threads, folder)
             async with bench._fleet:
-                yield bench
+                try:
+                    yield bench
+                finally:
+                    await bench._end_runs()
 
     def workflows(self) -> list[Workflow]:
         """All workflows, by name."""
@@ -89,9 +92,9 @@ class Bench:
     ) -> Result:
         """Run a workflow to its end; see ``stream``."""
         result: Result | None = None
-        async for event in self.stream(workflow, task, thread_id=thread_id, budget=budget, ledger=ledger):
-            if isinstance(event, Result):
-                result = event
+        async with aclosing(self.stream(workflow, task, thread_id=thread_id, budget=budget, ledger=ledger)) as events:
+            async for event in events:
+                result = event if isinstance(event, Result) else result
         assert result is not None
         return result
 
@@ -103,10 +106,10 @@ class Bench:
         thread_id: str | None = None,
         budget: Budget | None = None,
         ledger: Ledger | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Run a workflow and yield its events, the last one a ``Result``.
 
-        Leaving the iteration early cancels the run.
+        Closing the generator (``contextlib.aclosing``) or leaving the bench cancels the run.
 
         Args:
             workflow: Name of the workflow.
@@ -127,7 +130,7 @@ class Bench:
             self.loaded.model_for(role)
         run = _Run(chosen, task, thread_id or str(uuid.uuid4()), ledger or Ledger(budget or self.default_budget()))
         self._runs.append(run)
-        working = asyncio.create_task(self._work(run))
+        working = run.working = asyncio.create_task(self._work(run))
         working.add_done_callback(lambda _: run.emit(_Done()))
         try:
             while not isinstance(event := await run.events.get(), _Done):
@@ -197,6 +200,13 @@ class Bench:
         )
         return last_text(state["messages"])
 
+    async def _end_runs(self) -> None:
+        """Cancel the runs whose streams were left early, while their thread can still be noted."""
+        left = [run.working for run in self._runs if run.working is not None]
+        for working in left:
+            working.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     def _broadcast(self, event: Event) -> None:
         """What happens to the fleet concerns every run."""
         for run in self._runs:
@@ -218,6 +228,7 @@ class _Run:
     thread_id: str
     ledger: Ledger
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+    working: asyncio.Task[tuple[str, StopReason]] | None = None
 
     def emit(self, event: Event) -> None:
         self.events.put_nowait(event)

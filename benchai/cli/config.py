@@ -22,7 +22,7 @@ def check(config: ConfigOption = None) -> None:
     for warning in loaded.warnings:
         console.print("[bold yellow]warning:[/]", escape(warning))
     roles = ", ".join(f"{role}={model}" for role, model in loaded.config.role_map().items())
-    typer.echo(f"{loaded.name}: valid, {len(loaded.config.models)} models, roles {roles}")
+    typer.echo(f"{loaded.name}: valid; models {', '.join(loaded.config.models)}; roles {roles}")
 
 
 @app.command()

@@ -11,7 +11,7 @@ from benchai.cli.options import ConfigOption, JsonOption, print_json
 if TYPE_CHECKING:
     from benchai.runtime.checkup import Finding
 
-MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[bold red]problem[/]"}
+STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def doctor(config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -32,8 +32,11 @@ def _print(findings: list[Finding]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False, soft_wrap=True)
+    from benchai.cli.render import safe
+
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     for finding in findings:
-        console.print(f"{MARKS[finding.state]:<8} {escape(finding.what)}: {escape(finding.text)}")
+        state = f"[{STYLES[finding.state]}]{finding.state:<8}[/]"
+        console.print(f"{state} {escape(safe(finding.what))}: {escape(safe(finding.text))}")
         if finding.mend:
             console.print(f"         [cyan]hint:[/] {escape(finding.mend)}")

@@ -36,21 +36,26 @@ MAX_LINES = 8
 LABEL_WIDTH = 9
 
 
+def safe(text: str) -> str:
+    """Text without the control characters by which a model could steer the terminal."""
+    return "".join(char for char in text if char.isprintable() or char in "\n\t")
+
+
 def err_console() -> Console:
     """The console for people."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def print_error(error: BenchAIError) -> None:
     """An error on stderr: what, the engine's last lines where it has some, the mend."""
     console = err_console()
-    for line in error.message.splitlines():
+    for line in safe(error.message).splitlines():
         console.print(f"[bold red]error:[/] {escape(line)}")
     if isinstance(error, EngineStartError):
         for line in error.log:
-            console.print(f"  [dim]{escape(line)}[/]")
+            console.print(f"  [dim]{escape(safe(line))}[/]")
     if error.hint and error.hint not in error.message:
-        console.print(f"[bold cyan]hint:[/] {escape(error.hint)}")
+        console.print(f"[bold cyan]hint:[/] {escape(safe(error.hint))}")
 
 
 class View(ABC):
@@ -150,10 +155,10 @@ class TextView(View):
     def _wait(self, what: str) -> None:
         for task in self._spinner.task_ids:
             self._spinner.remove_task(task)
-        self._spinner.add_task(escape(what))
+        self._spinner.add_task(escape(safe(what)))
 
     def _line(self, label: str, text: str, style: str = "") -> None:
-        lines = _clip(_safe(text)).splitlines() or [""]
+        lines = _clip(safe(text)).splitlines() or [""]
         pad = " " * (LABEL_WIDTH + 2)
         body = f"\n{pad}".join(escape(line) for line in lines)
         self._console.print(
@@ -171,7 +176,7 @@ class TextView(View):
                 self._wait("thinking")
             case Delta():
                 self._text = (self._text + event.text)[-60:]
-                self._spinner.update(self._spinner.task_ids[-1], description=escape(" ".join(self._text.split())))
+                self._spinner.update(self._spinner.task_ids[-1], description=escape(safe(" ".join(self._text.split()))))
             case Thought():
                 self._line("thought", event.text, "magenta")
             case ToolCall():
@@ -193,13 +198,8 @@ class TextView(View):
             spent = f"{result.steps} steps, {result.usage.total_tokens} tokens, {seconds:.1f} s"
             self._console.print(f"[dim]{result.stop_reason}: {spent}, thread {escape(result.thread_id)}[/]")
         if result.stop_reason == "completed":
-            sys.stdout.write((_safe(result.output) if sys.stdout.isatty() else result.output) + "\n")
+            sys.stdout.write((safe(result.output) if sys.stdout.isatty() else result.output) + "\n")
             sys.stdout.flush()
-
-
-def _safe(text: str) -> str:
-    """Text without the control characters by which a model could steer the terminal."""
-    return "".join(char for char in text if char.isprintable() or char in "\n\t")
 
 
 def _arguments(arguments: dict[str, Any] | str) -> str:

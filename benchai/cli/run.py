@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,9 +78,10 @@ async def _run(
     async with Bench.open(loaded, workspace=workspace) as bench:
         ledger = Ledger(_budget(bench.default_budget(), *limits))
         view.follow(ledger)
-        async for event in bench.stream(workflow, task, thread_id=thread, ledger=ledger):
-            view.show(event)
-            result = event if isinstance(event, Result) else result
+        async with aclosing(bench.stream(workflow, task, thread_id=thread, ledger=ledger)) as events:
+            async for event in events:
+                view.show(event)
+                result = event if isinstance(event, Result) else result
     assert result is not None
     return result
 

@@ -23,24 +23,29 @@ def list_(json: JsonOption = False) -> None:
     """List all threads, the one used last first."""
     from dataclasses import asdict
 
+    from benchai.cli.render import safe
+
     threads = asyncio.run(_list())
     if json:
         print_json([asdict(thread) | {"state": state} for thread, state in threads])
         return
     for thread, state in threads:
-        typer.echo("  ".join([thread.thread_id, _when(thread.updated), thread.workflow, state, thread.title]))
+        line = "  ".join([thread.thread_id, _when(thread.updated), thread.workflow, state, thread.title])
+        typer.echo(safe(line))
 
 
 @app.command()
 def show(thread: ThreadArgument, json: JsonOption = False) -> None:
     """Print the conversation of a thread."""
+    from benchai.cli.render import safe
+
     messages = [_as_json(message) for message in asyncio.run(_messages(thread))]
     if json:
         print_json(messages)
         return
     for message in messages:
         calls = [f"{call['name']}({call['args']})" for call in message.get("tool_calls", [])]
-        typer.echo(f"{message['type']}: {' '.join([message['content'], *calls]).strip()}")
+        typer.echo(safe(f"{message['type']}: {' '.join([message['content'], *calls]).strip()}"))
 
 
 @app.command()

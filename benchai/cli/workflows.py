@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 def workflows(config: ConfigOption = None, json: JsonOption = False) -> None:
     """List the workflows: name, description, input and output, roles."""
+    from benchai.cli.render import print_error
     from benchai.config import load_config
     from benchai.graphs.loader import load_workflows
 
-    found = load_workflows(load_config(config)).all()
+    registry = load_workflows(load_config(config))
+    for error in registry.broken.values():
+        print_error(error)
+    found = registry.all()
     if json:
         print_json([_as_json(one) for one in found])
         return

@@ -22,16 +22,25 @@ def apply_env(source: Source, env: Mapping[str, str]) -> list[str]:
     Raises:
         ConfigError: the value is no YAML, or the variable names no section.
     """
-    used = [name for name in sorted(env) if name.startswith("BENCHAI_") and name not in RESERVED]
+    used = [name for name in sorted(env) if _overrides(name)]
     for variable in used:
         keys = variable.removeprefix("BENCHAI_").lower().split("__")
-        _check_keys(keys, variable, env[variable])
+        _check_keys(keys, variable)
         _set(source, keys, _value(variable, env[variable]), Mark(f"environment {variable}"))
     return used
 
 
-def _check_keys(keys: list[str], variable: str, text: str) -> None:
-    wrong = f"{variable}={text!r}: overrides no key: "
+def _overrides(variable: str) -> bool:
+    """Whether a variable is meant for us: BENCHAI_API_KEY, or a BENCHAI_PORT of somebody else, is not."""
+    if not variable.startswith("BENCHAI_") or variable in RESERVED:
+        return False
+    name = variable.removeprefix("BENCHAI_").lower()
+    return "__" in name or name in Config.model_fields
+
+
+def _check_keys(keys: list[str], variable: str) -> None:
+    # the value is not told: it may be a secret
+    wrong = f"{variable} overrides no key: "
     if keys[0] not in Config.model_fields:
         raise ConfigError(f"{wrong}there is no section {keys[0]!r}", hint=did_you_mean(keys[0], Config.model_fields))
     if not all(keys) or any(key.strip("_") != key for key in keys):
@@ -42,7 +51,7 @@ def _value(variable: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{variable}={text[:80]!r}: invalid YAML", hint="quote the value") from error
+        raise ConfigError(f"{variable}: its value is invalid YAML", hint="quote the value") from error
 
 
 def _set(source: Source, keys: list[str], value: Any, mark: Mark) -> None:

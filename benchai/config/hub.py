@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from benchai.config import paths
 from benchai.errors import ConfigError, ModelFileError
 
 DEFAULT_QUANT = "Q4_K_M"
@@ -48,22 +49,19 @@ def _same_model(part: re.Match[str] | None, first: re.Match[str]) -> bool:
 
 def cached_file(reference: str) -> Path | None:
     """The (first) file of a reference where the hub's cache has it whole; no network."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     repo, what = split_reference(reference)
-    try:
-        cache = scan_cache_dir()
-    except CacheNotFound:
+    snapshots = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots"
+    if not paths.is_dir(snapshots):
         return None
-    for cached in cache.repos:
-        if (cached.repo_id, cached.repo_type) != (repo, "model"):
-            continue
-        for revision in sorted(cached.revisions, key=lambda one: one.last_modified, reverse=True):
-            names = {str(file.file_path.relative_to(revision.snapshot_path)): file.file_path for file in revision.files}
-            chosen = choose_files(list(names), what)
-            if chosen and _complete(chosen):
-                return names[chosen[0]]
+    newest_first = sorted(snapshots.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for snapshot in newest_first:
+        # a link whose blob is gone is no file
+        names = [str(file.relative_to(snapshot)) for file in snapshot.rglob("*") if paths.is_file(file)]
+        chosen = choose_files(names, what)
+        if chosen and _complete(chosen):
+            return snapshot / chosen[0]
     return None
 
 

@@ -15,6 +15,7 @@ from benchai.config.hub import split_reference
 from benchai.errors import ConfigError
 
 ROLES = ("general", "planner", "code", "research", "vision", "embed", "rerank")
+TEXT_ROLES = ("general", "planner", "code", "research")
 REASONING_ROLES = ("planner", "research")
 TINY = "builtin:tiny"
 
@@ -26,13 +27,14 @@ Natural = Annotated[int, Field(ge=0, le=INT_MAX, strict=True)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Temperature = Annotated[float, Field(ge=0, le=5, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$")]
 Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
 Layers = Natural | Literal["auto", "all"]
 Host = Annotated[str, Field(pattern=r"^[^\s,]+$")]
 
 
-# what may be set beside endpoint
 _NAME = re.compile(r"\w[^,/\\]{0,98}[^,/\\\s]|\w")
+# what may be set beside endpoint
 REMOTE_KEYS = {"endpoint", "model", "api_key_env", "context", "max_tokens", "temperature", "top_p"}
 
 
@@ -61,7 +63,7 @@ class ModelConfig(Section):
     hf: str | None = Field(None, description="Hugging Face repository: owner/name[:file.gguf or quantisation]")
     endpoint: str | None = Field(None, description="Base URL of a remote OpenAI-compatible server")
     model: str | None = Field(None, description="Model name that the remote endpoint expects")
-    api_key_env: str | None = Field(None, description="Environment variable that holds the endpoint's key")
+    api_key_env: VariableName | None = Field(None, description="Environment variable that holds the endpoint's key")
 
     context: Natural | None = Field(None, description="Context in tokens (-c); 0: the model's own")
     gpu_layers: Layers = Field("auto", description="Layers on the GPU (-ngl); 0 keeps the model on the CPU")
@@ -97,10 +99,8 @@ class ModelConfig(Section):
     extra_args: list[str] = Field(default_factory=list, description="Further llama-server flags, passed as they are")
 
     max_tokens: Count | None = Field(None, description="Tokens of a reply at most; default: router.max_tokens")
-    temperature: Annotated[float, Field(ge=0, le=5, strict=True)] | None = Field(
-        None, description="Sampling temperature"
-    )
-    top_p: Annotated[float, Field(gt=0, le=1, strict=True)] | None = Field(None, description="Nucleus sampling")
+    temperature: Temperature | None = Field(None, description="Sampling temperature")
+    top_p: Share | None = Field(None, description="Nucleus sampling")
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelConfig:
@@ -249,9 +249,13 @@ class Config(Section):
     def role_map(self) -> dict[str, str]:
         """Role -> model name.
 
-        Without ``roles:`` each model's name is its role; a model named as one of
-        the standard roles serves that role unless ``roles:`` says otherwise.
+        Without ``roles:`` each model's name is its role, and a single model that is not named as a role
+        serves all roles that write text. A model named as one of the standard roles serves that role unless
+        ``roles:`` says otherwise.
         """
+        only = next(iter(self.models))
+        if not self.roles and len(self.models) == 1 and only not in ROLES:
+            return dict.fromkeys((*TEXT_ROLES, only), only)
         implied = self.models if not self.roles else [name for name in self.models if name in ROLES]
         return {name: name for name in implied} | self.roles
 

@@ -67,15 +67,20 @@ def _problem(loc: Loc, details: list[ErrorDetails], source: Source) -> Problem:
     key = ".".join(map(str, loc))
     mark = source.mark(loc)
     if first["type"] == "extra_forbidden":
-        # a secret under a wrong key is not repeated on the terminal
-        secret = isinstance(first["input"], str) and SECRET.search(str(loc[-1]))
-        value = "..." if secret else _short(first["input"])
-        return Problem(mark, key, value, "unknown key", did_you_mean(str(loc[-1]), _keys_at(loc[:-1])))
+        return Problem(
+            mark, key, _shown(loc, first["input"]), "unknown key", did_you_mean(str(loc[-1]), _keys_at(loc[:-1]))
+        )
     if first["type"] == "missing":
         return Problem(mark, key, None, "is needed and not there")
     message = " or ".join(dict.fromkeys(_message(one) for one in details))
-    shown = None if isinstance(first["input"], dict | BaseModel) else _short(first["input"])
+    shown = None if isinstance(first["input"], dict | BaseModel) else _shown(loc, first["input"])
     return Problem(mark, key, shown, message)
+
+
+def _shown(loc: Loc, value: Any) -> str:
+    # a secret under a wrong key is not repeated on the terminal
+    secret = isinstance(value, str) and SECRET.search(str(loc[-1]))
+    return "..." if secret else _short(value)
 
 
 def _message(details: ErrorDetails) -> str:

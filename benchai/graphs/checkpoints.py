@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,11 +13,8 @@ from typing import Any
 
 import aiosqlite
 from filelock import FileLock, Timeout
-
-# only plain types come back from a checkpoint: a forged one cannot run code. Read at import of langgraph.
-os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
-
 from langchain_core.messages import AnyMessage
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from benchai.errors import BenchAIError, UnknownThread, UsageError, did_you_mean
@@ -78,13 +74,18 @@ class ThreadStore:
         Raises:
             UnknownThread: there is none of that id.
         """
-        threads = {thread.thread_id: thread for thread in await self.threads()}
-        if thread_id not in threads:
+        found = await self._find(thread_id)
+        if found is None:
+            threads = [thread.thread_id for thread in await self.threads()]
             hint = (
                 did_you_mean(thread_id, threads) if threads else "benchai threads list shows them; there are none yet"
             )
             raise UnknownThread(f"there is no thread {thread_id!r}", hint=hint)
-        return threads[thread_id]
+        return found
+
+    async def _find(self, thread_id: str) -> Thread | None:
+        rows = await self._db.execute_fetchall("SELECT * FROM benchai_threads WHERE thread_id = ?", (thread_id,))
+        return next((Thread(*row) for row in rows), None)
 
     async def begin(self, thread_id: str, workflow: str, task: str) -> None:
         """Note that a run of ``workflow`` begins on a thread.
@@ -92,7 +93,7 @@ class ThreadStore:
         Raises:
             UsageError: the thread is another workflow's.
         """
-        known = {thread.thread_id: thread for thread in await self.threads()}.get(thread_id)
+        known = await self._find(thread_id)
         if known is not None and known.workflow != workflow:
             raise UsageError(
                 f"the thread {thread_id!r} belongs to the workflow {known.workflow!r}, not {workflow!r}",
@@ -138,6 +139,7 @@ class ThreadStore:
             await self.saver.adelete_thread(thread_id)
             await self._db.execute("DELETE FROM benchai_threads WHERE thread_id = ?", (thread_id,))
             await self._db.commit()
+            self._lock_file(thread_id).unlink(missing_ok=True)
 
     @contextmanager
     def lock(self, thread_id: str) -> Iterator[None]:
@@ -146,10 +148,9 @@ class ThreadStore:
         Raises:
             UsageError: another run has it, in this process or another.
         """
-        folder = self._folder / "locks"
-        folder.mkdir(exist_ok=True)
-        name = hashlib.sha256(thread_id.encode()).hexdigest()[:32]
-        lock = FileLock(folder / f"{name}.lock")
+        file = self._lock_file(thread_id)
+        file.parent.mkdir(exist_ok=True)
+        lock = FileLock(file)
         try:
             lock.acquire(blocking=False)
         except Timeout as error:
@@ -159,6 +160,9 @@ class ThreadStore:
             yield
         finally:
             lock.release()
+
+    def _lock_file(self, thread_id: str) -> Path:
+        return self._folder / "locks" / f"{hashlib.sha256(thread_id.encode()).hexdigest()[:32]}.lock"
 
 
 @asynccontextmanager
@@ -172,7 +176,8 @@ async def open_threads(file: Path) -> AsyncIterator[ThreadStore]:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             connection = await stack.enter_async_context(aiosqlite.connect(file, timeout=BUSY_SECONDS))
-            saver = AsyncSqliteSaver(connection)
+            # whoever imported langgraph first: nothing but known types comes back from a checkpoint
+            saver = AsyncSqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
             await saver.setup()
             await connection.execute(_TABLE)
             await connection.commit()

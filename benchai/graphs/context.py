@@ -33,6 +33,6 @@ class RunContext:
             EndpointError: the call failed.
         """
         self.ledger.begin_step()
-        reply = await self.agents.role(role).call(messages, tools)
+        reply = await self.agents.role(role).call(messages, tools, self.ledger.tokens_left)
         self.ledger.add(reply)
         return reply

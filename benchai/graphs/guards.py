@@ -67,6 +67,11 @@ class Ledger:
         return self.prompt_tokens + self.completion_tokens
 
     @property
+    def tokens_left(self) -> int:
+        """Tokens that are left, at least 1."""
+        return max(self.budget.tokens - self.tokens, 1)
+
+    @property
     def seconds_left(self) -> float:
         """Wall time that is left; negative when it is over."""
         return self.began + self.budget.seconds - time.monotonic()

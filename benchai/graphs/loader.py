@@ -18,15 +18,17 @@ from benchai.graphs.registry import Workflow, WorkflowRegistry, builtin_workflow
 
 
 def load_workflows(loaded: LoadedConfig) -> WorkflowRegistry:
-    """The built-in workflows and those of the configuration.
+    """The built-in workflows and those of the configuration; one that cannot be loaded is kept as broken.
 
     Raises:
-        ConfigError: a file or its attribute cannot be loaded.
         UsageError: a name is taken.
     """
     registry = builtin_workflows()
     for name, target in loaded.config.workflows.items():
-        registry.add(_load(name, target, loaded.folder))
+        try:
+            registry.add(_load(name, target, loaded.folder))
+        except ConfigError as error:
+            registry.add_broken(name, error)
     return registry
 
 

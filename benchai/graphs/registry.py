@@ -10,7 +10,7 @@ from typing import Any
 from langgraph.graph import StateGraph
 from pydantic import BaseModel, Field
 
-from benchai.errors import UnknownWorkflow, UsageError, did_you_mean
+from benchai.errors import BenchAIError, UnknownWorkflow, UsageError, did_you_mean
 
 BUILTIN = ("react",)
 
@@ -44,6 +44,7 @@ class WorkflowRegistry:
 
     def __init__(self, workflows: Iterable[Workflow] = ()) -> None:
         self._workflows: dict[str, Workflow] = {}
+        self.broken: dict[str, BenchAIError] = {}
         for workflow in workflows:
             self.add(workflow)
 
@@ -57,12 +58,19 @@ class WorkflowRegistry:
             raise UsageError(f"the workflow {workflow.name!r} is registered twice", hint="rename one of them")
         self._workflows[workflow.name] = workflow
 
+    def add_broken(self, name: str, error: BenchAIError) -> None:
+        """Remember why a workflow cannot be loaded; the others are there all the same."""
+        self.broken[name] = error
+
     def get(self, name: str) -> Workflow:
         """The workflow of a name.
 
         Raises:
             UnknownWorkflow: there is none; names the nearest.
+            BenchAIError: it cannot be loaded.
         """
+        if name in self.broken:
+            raise self.broken[name]
         if name not in self._workflows:
             raise UnknownWorkflow(f"there is no workflow {name!r}", hint=did_you_mean(name, self._workflows))
         return self._workflows[name]

@@ -13,11 +13,10 @@ import psutil
 
 from benchai.config import LoadedConfig, load_config, paths
 from benchai.errors import BenchAIError, ConfigError
-from benchai.runtime.engine.argv import unknown_flags
-from benchai.runtime.engine.discover import Engine, find_engine
+from benchai.runtime.engine.discover import Engine, find_engine, flag_hint
 from benchai.runtime.engine.gguf_file import check_gguf
 from benchai.runtime.fleet.ports import port_owner
-from benchai.runtime.placement.gpu import list_gpus
+from benchai.runtime.placement.gpu import Gpu, list_gpus
 from benchai.runtime.placement.plan import plan_model
 
 GIB = 1024**3
@@ -78,34 +77,38 @@ def _folders() -> Iterator[Finding]:
 def _engine(loaded: LoadedConfig) -> Iterator[Finding]:
     try:
         engine = find_engine(loaded.config.engine, loaded.folder)
-        known = engine.flags()
+        engine.flags()
         yield Finding("engine", "ok", f"{engine.version()} ({engine.program})")
     except BenchAIError as error:
         yield Finding("engine", "problem", error.message, error.hint)
         return
+    gpus = list_gpus()
+    if gpus and engine.kind == "native":
+        mend = "put a llama-server that is built for it on PATH, or set engine.path"
+        yield Finding("engine", "warning", "there is a GPU, but the embedded engine runs on the CPU", mend)
     for name, model in loaded.config.models.items():
         if not model.remote:
-            yield from _model(loaded, name, engine, known)
+            yield from _model(loaded, name, engine, gpus)
 
 
-def _model(loaded: LoadedConfig, name: str, engine: Engine, known: frozenset[str]) -> Iterator[Finding]:
-    plan = plan_model(loaded, name, engine, list_gpus())
-    hub = loaded.config.models[name].hf
+def _model(loaded: LoadedConfig, name: str, engine: Engine, gpus: list[Gpu]) -> Iterator[Finding]:
+    model = loaded.config.models[name]
     try:
-        if hub is not None and loaded.model_file(name) is None:
-            yield Finding(f"model {name}", "warning", f"hf: {hub} is not downloaded yet", "its first use fetches it")
+        plan = plan_model(loaded, name, engine, gpus)
+        for flag in engine.lacks(plan.argv):
+            yield Finding(
+                f"model {name}", "problem", f"{engine.version()} lacks the flag {flag}", flag_hint(flag, model)
+            )
+        if model.hf is not None and loaded.model_file(name) is None:
+            text = f"hf: {model.hf} is not downloaded yet"
+            yield Finding(f"model {name}", "warning", text, "its first use fetches it")
             return
         check_gguf(Path(str(plan.file)), f"models.{name}")
         size = Path(str(plan.file)).stat().st_size / GIB
-        yield Finding(
-            f"model {name}", "ok", f"{plan.file}, {size:.2f} GiB, {plan.placement}, roles {', '.join(plan.roles)}"
-        )
+        text = f"{plan.file}, {size:.2f} GiB, {plan.placement}, roles {', '.join(plan.roles)}"
+        yield Finding(f"model {name}", "ok", text)
     except BenchAIError as error:
         yield Finding(f"model {name}", "problem", error.message, error.hint)
-    own = frozenset(engine.command([]))
-    for flag in unknown_flags([text for text in plan.argv if text not in own], known):
-        mend = "remove it from extra_args, or use a newer engine"
-        yield Finding(f"model {name}", "problem", f"{engine.version()} lacks the flag {flag}", mend)
 
 
 def _ports(loaded: LoadedConfig) -> Iterator[Finding]:

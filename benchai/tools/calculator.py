@@ -15,7 +15,7 @@ from pydantic import Field
 
 from benchai.errors import ToolError
 from benchai.tools.exact import BINARY, CONSTANTS, FUNCTIONS, Number, UndefinedError, literal, negate, render
-from benchai.tools.tool import Tool, ToolArgs, ToolContext, did_you_mean, shorten
+from benchai.tools.tool import Tool, ToolArgs, ToolContext, guess_for, shorten
 
 __all__ = ["CALCULATOR", "calculate", "evaluate"]
 
@@ -202,7 +202,7 @@ class _Parser:
             return CONSTANTS[name.symbol]
         if name.symbol not in FUNCTIONS:
             known = [*FUNCTIONS, *CONSTANTS]
-            message = f"unknown name {shorten(name.text)}{did_you_mean(name.symbol, known)}"
+            message = f"unknown name {shorten(name.text)}{guess_for(name.symbol, known)}"
             fail(self.text, name.position, message, f"one of {', '.join(known)} was")
         if self.token.symbol != "(":
             self._unexpected(f"'(' after {name.symbol} was")

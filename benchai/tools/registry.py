@@ -19,8 +19,8 @@ from benchai.tools.tool import (
     ToolArgs,
     ToolContext,
     ToolResult,
-    did_you_mean,
     failure,
+    guess_for,
     shorten,
 )
 
@@ -31,22 +31,22 @@ class ToolRegistry:
     """Tools by name, in the order in which they were added."""
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
-        """Start with `tools`. Raises ToolError when two have one name."""
+        """Start with `tools`. Raises ValueError when two have one name."""
         self._tools: dict[str, Tool] = {}
         for tool in tools:
             self.add(tool)
 
     def add(self, tool: Tool) -> None:
-        """Add a tool. Raises ToolError when its name is taken."""
+        """Add a tool. Raises ValueError when its name is taken."""
         if tool.name in self._tools:
-            raise ToolError(f"there is already a tool {tool.name!r}", hint="give each tool its own name")
+            raise ValueError(f"there is already a tool {tool.name!r}")
         self._tools[tool.name] = tool
 
     def get(self, name: str) -> Tool:
         """Return the tool of that name. Raises ToolError that lists the tools there are."""
         tool = self._tools.get(name)
         if tool is None:
-            guess = did_you_mean(name, self._tools)
+            guess = guess_for(name, self._tools)
             known = ", ".join(self._tools) or "none"
             raise ToolError(f"there is no tool {shorten(name)}; tools: {known}{guess}")
         return tool

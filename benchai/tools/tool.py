@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from benchai.errors import ToolError, nearest
 from benchai.tools.schema import compact_schema, signature
 
-__all__ = ["Permission", "Tool", "ToolArgs", "ToolContext", "ToolResult", "did_you_mean", "shorten"]
+__all__ = ["Permission", "Tool", "ToolArgs", "ToolContext", "ToolResult", "guess_for", "shorten"]
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Tool:
         if item["type"] == "missing":
             return f"argument {name!r} is missing"
         if item["type"] == "extra_forbidden":
-            guess = did_you_mean(name, self.args.model_fields)
+            guess = guess_for(name, self.args.model_fields)
             return f"argument {shorten(name)} is unknown{guess}"
         reason = item["msg"][:1].lower() + item["msg"][1:]
         return f"argument {name!r} = {shorten(item['input'])} is wrong: {reason}"
@@ -146,7 +146,7 @@ def shorten(value: object, limit: int = 80) -> str:
     return f"{text[: limit - 20]}...{text[-17:]}"
 
 
-def did_you_mean(name: str, valid: Iterable[str]) -> str:
+def guess_for(name: str, valid: Iterable[str]) -> str:
     """`" (did you mean 'x'?)"` for the valid name nearest to `name`, or nothing."""
     close = nearest(name[:100], valid)
     return f" (did you mean {close!r}?)" if close else ""

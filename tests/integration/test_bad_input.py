@@ -207,7 +207,7 @@ def test_a_wrong_own_workflow(tmp_path: Path, content: str, target: str) -> None
     (tmp_path / "own.py").write_text(content, encoding="utf-8")
     config = {"models": {"general": TINY_MODEL}, "workflows": {"own": target}}
     write_config(tmp_path, config)
-    benchai("workflows", cwd=tmp_path).refused("workflows.own", target.partition(":")[0])
+    benchai("run", "own", "Hello", cwd=tmp_path).refused("workflows.own", target.partition(":")[0])
 
 
 def test_an_override_in_the_environment(tmp_path: Path) -> None:

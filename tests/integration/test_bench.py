@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import ormsgpack
 import pytest
 
 from benchai.bench import Bench
@@ -308,8 +309,22 @@ def _error_in_stream(exchange: Exchange) -> None:
         pytest.param(scripted.text("  \n"), "answered nothing"),
         pytest.param(lambda exchange: exchange.json(200, {"hello": "there"}), "answered nothing"),
         pytest.param(lambda exchange: exchange.reset(), "cannot be reached"),
+        pytest.param(scripted.text("", finish="length"), "spent all"),
     ],
-    ids=["401", "500", "404", "closed", "reset", "error-in-stream", "no-end", "empty", "blank", "no-stream", "refused"],
+    ids=[
+        "401",
+        "500",
+        "404",
+        "closed",
+        "reset",
+        "error-in-stream",
+        "no-end",
+        "empty",
+        "blank",
+        "no-stream",
+        "refused",
+        "thinking",
+    ],
 )
 async def test_a_fault_of_an_endpoint_ends_the_run_with_a_reason(
     tmp_path: Path, reply: scripted.Reply, parts: str
@@ -468,9 +483,11 @@ async def test_an_own_workflow_that_cannot_be_loaded(
 ) -> None:
     (tmp_path / "graphs.py").write_text(content, encoding="utf-8")
     with ScriptedServer(scripted.text("hello")) as server:
-        with pytest.raises(ConfigError, match=r"workflows\.own") as caught:
-            async with bench_on(tmp_path, server.config(workflows={"own": target})):
-                pass
+        async with bench_on(tmp_path, server.config(workflows={"own": target})) as bench:
+            with pytest.raises(ConfigError, match=r"workflows\.own") as caught:
+                await bench.run("own", "Hello")
+            # the others are there all the same
+            assert (await bench.run("react", "Hello")).output == "hello"
     for part in parts:
         assert part in caught.value.message
 
@@ -520,3 +537,29 @@ async def test_an_own_workflow_that_is_no_graph(tmp_path: Path) -> None:
     assert isinstance(error, ConfigError)
     assert "'graphs.py:number' is no StateGraph but 'int'" in error.message
     assert result_of(events).error == error.message
+
+
+async def test_a_forged_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    """LangGraph's serializer would import and call whatever a checkpoint names."""
+    proof = tmp_path / "proof"
+    # extension 0 is a constructor with one argument
+    forged = ormsgpack.packb(ormsgpack.Ext(0, ormsgpack.packb(("os", "mkdir", str(proof)))))
+    with ScriptedServer(scripted.text("One"), scripted.text("Two")) as server:
+        async with bench_on(tmp_path, server.config()) as bench:
+            await bench.run("react", "Hello", thread_id="forged")
+            serde = bench.threads.saver.serde
+            assert serde.loads_typed(("msgpack", forged)) != proof
+            assert not proof.exists()
+            # what a run itself writes still comes back
+            again = await bench.run("react", "Again", thread_id="forged")
+    assert again.output == "Two"
+    assert contents(server.requests[1], "user") == ["Hello", "Again"]
+
+
+async def test_a_stream_that_is_left_early_is_noted(tmp_path: Path) -> None:
+    with ScriptedServer(scripted.silent()) as server:
+        async with bench_on(tmp_path, server.config()) as bench:
+            async for _ in bench.stream("react", "Hello", thread_id="left"):
+                break
+        async with bench_on(tmp_path, server.config()) as bench:
+            assert (await bench.threads.get("left")).stop_reason == "cancelled"

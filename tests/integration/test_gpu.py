@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchai.config import ModelConfig
+from benchai.runtime.engine.discover import Engine
 from benchai.runtime.placement.gpu import list_gpus
 from benchai.runtime.placement.plan import place
 
+LLAMA = Engine("llama-server", Path("llama-server"))
 pytestmark = pytest.mark.gpu
 
 
@@ -22,5 +26,6 @@ def test_figures_of_each_gpu_are_plausible() -> None:
 
 def test_a_model_goes_to_the_gpu_unless_it_is_kept_off() -> None:
     gpus = list_gpus()
-    assert place(ModelConfig(file="model.gguf"), gpus) == "gpu"
-    assert place(ModelConfig(file="model.gguf", gpu_layers=0), gpus) == "cpu"
+    assert place(ModelConfig(file="model.gguf"), gpus, LLAMA) == "gpu"
+    assert place(ModelConfig(file="model.gguf"), gpus, Engine("native", Path("python"))) == "cpu"
+    assert place(ModelConfig(file="model.gguf", gpu_layers=0), gpus, LLAMA) == "cpu"

@@ -198,3 +198,13 @@ def test_a_configuration_cannot_be_changed() -> None:
     config = Config.model_validate(FULL)
     with pytest.raises(ValidationError):
         config.models["local"].threads = 3
+
+
+def test_a_single_model_serves_the_roles_that_write_text() -> None:
+    roles = Config.model_validate({"models": {"qwen": {"file": "a.gguf"}}}).role_map()
+    assert set(roles) == {"general", "planner", "code", "research", "qwen"}
+    assert set(roles.values()) == {"qwen"}
+
+
+def test_a_single_model_named_as_a_role_serves_that_alone() -> None:
+    assert Config.model_validate({"models": {"code": {"file": "a.gguf"}}}).role_map() == {"code": "code"}

@@ -162,7 +162,6 @@ def test_other_variables_override_nothing(tmp_path: Path, variable: str) -> None
     ("variable", "value", "part"),
     [
         ("BENCHAI_ROUTR__PORT", "1", "there is no section 'routr'"),
-        ("BENCHAI_", "1", "there is no section ''"),
         ("BENCHAI_ROUTER__PRT", "1", "router.prt = 1: unknown key (did you mean 'port'?)"),
         ("BENCHAI_ROUTER__PORT", "high", "router.port = 'high'"),
         ("BENCHAI_ROUTER", "5", "router = 5"),
@@ -200,3 +199,14 @@ def test_a_file_and_a_variable_in_one_report(tmp_path: Path) -> None:
     first, second = raised.value.message.splitlines()
     assert first.startswith("environment BENCHAI_ROUTER__PORT: router.port = 'high'")
     assert f"{tmp_path / 'b.yaml'}:4:5: models.code.threds" in second
+
+
+@pytest.mark.parametrize("variable", ["BENCHAI_API_KEY", "BENCHAI_PORT", "BENCHAI_"])
+def test_a_variable_of_somebody_else_is_left_alone(tmp_path: Path, variable: str) -> None:
+    assert overridden(tmp_path, {variable: "sk-secret"}, MODEL).overrides == ()
+
+
+def test_the_value_of_a_wrong_override_is_not_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        overridden(tmp_path, {"BENCHAI_API__KEY": "sk-secret"}, MODEL)
+    assert "sk-secret" not in raised.value.message

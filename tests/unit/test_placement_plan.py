@@ -41,11 +41,15 @@ def value_of(plan: ModelPlan, flag: str) -> str:
     ],
 )
 def test_place(layers: int | str, gpus: list[Gpu], expected: str) -> None:
-    assert place(ModelConfig.model_validate({"file": "a", "gpu_layers": layers}), gpus) == expected
+    assert place(ModelConfig.model_validate({"file": "a", "gpu_layers": layers}), gpus, SERVER) == expected
+
+
+def test_the_embedded_engine_runs_on_the_cpu() -> None:
+    assert place(ModelConfig(file="a"), [GPU], Engine("native", Path("python"))) == "cpu"
 
 
 def test_a_remote_model_is_placed_nowhere_here() -> None:
-    assert place(ModelConfig(endpoint="http://x/v1", model="m"), [GPU]) == "remote"
+    assert place(ModelConfig(endpoint="http://x/v1", model="m"), [GPU], None) == "remote"
 
 
 def test_the_plan_of_a_fleet(tmp_path: Path) -> None:
@@ -75,7 +79,7 @@ def test_a_remote_endpoint_in_the_plan(tmp_path: Path) -> None:
     (far,) = plan_fleet(loaded, SERVER, [GPU])
     assert (far.engine, far.argv, far.port, far.file, far.missing) == ("remote", [], None, None, [])
     assert far.host == "http://127.0.0.1:1/v1"
-    assert far.roles == ["far"]
+    assert far.roles == ["general", "planner", "code", "research", "far"]
 
 
 def test_the_plan_as_json(tmp_path: Path) -> None:

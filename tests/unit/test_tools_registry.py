@@ -182,7 +182,7 @@ async def test_registry_knows_its_tools(ctx: ToolContext) -> None:
 
 def test_names_are_unique() -> None:
     registry = ToolRegistry([ECHO])
-    with pytest.raises(ToolError, match="already a tool 'echo'"):
+    with pytest.raises(ValueError, match="already a tool 'echo'"):
         registry.add(ECHO)
     assert registry.get("echo") is ECHO
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 from benchai.config import paths
-from benchai.config.models import EngineConfig
+from benchai.config.models import EngineConfig, ModelConfig
 from benchai.errors import EngineError, EngineNotFound
+from benchai.runtime.engine.argv import unknown_flags
 
 HERE = Path(__file__).parent
 LAUNCHER = HERE / "launch.py"
@@ -39,6 +40,14 @@ class Engine:
             return [sys.executable, "-P", "-m", NATIVE_SERVER, *flags]
         # the launcher ties the server's life to ours, then becomes it: same pid
         return [sys.executable, "-I", "-S", str(LAUNCHER), str(self.program), *flags]
+
+    def lacks(self, argv: Sequence[str]) -> list[str]:
+        """The flags of an argument vector that this engine does not take.
+
+        Raises:
+            EngineError: the program cannot be run.
+        """
+        return unknown_flags(argv[len(self.command([])) :], self.flags())
 
     def version(self) -> str:
         """The version that the engine tells of itself.
@@ -63,6 +72,13 @@ class Engine:
 
             return known_flags()
         return parse_help(_probe(self.program, "--help"))
+
+
+def flag_hint(flag: str, model: ModelConfig) -> str:
+    """The mend for a flag that an engine lacks: not all flags come from the user."""
+    if flag in model.extra_args:
+        return "remove it from extra_args, or use a newer engine"
+    return "use a newer llama-server, or set engine.kind: native for the embedded engine"
 
 
 def parse_help(text: str) -> frozenset[str]:

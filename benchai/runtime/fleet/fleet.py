@@ -15,14 +15,14 @@ from benchai.config.load import require_file
 from benchai.config.models import REASONING_ROLES
 from benchai.errors import ConfigError, EngineError, EngineStartError
 from benchai.events import Emit, ModelLoading, ModelReady, ModelStopped, Notice
+from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoint, Placement
-from benchai.runtime.engine.argv import unknown_flags
-from benchai.runtime.engine.discover import Engine, find_engine
+from benchai.runtime.engine.discover import Engine, find_engine, flag_hint
 from benchai.runtime.engine.gguf_file import check_gguf
 from benchai.runtime.fleet.logs import ModelLog
 from benchai.runtime.fleet.process import EngineProcess, LaunchSpec, Ready
 from benchai.runtime.placement.gpu import list_gpus
-from benchai.runtime.placement.plan import ModelPlan, place, plan_model
+from benchai.runtime.placement.plan import ModelPlan, plan_model
 
 
 class _Model:
@@ -31,6 +31,7 @@ class _Model:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.process: EngineProcess | None = None
+        self.placement: Placement = "cpu"
         self.ready: Ready | None = None
 
 
@@ -106,10 +107,13 @@ class Fleet:
     async def _start(self, name: str, role: str, model: _Model) -> Ready:
         engine = await self._find_engine()
         file = await self._model_file(name)
-        plan = plan_model(self.loaded, name, engine, self._gpus)
-        await asyncio.to_thread(self._check, plan, engine, file)
+        plan = plan_model(self.loaded, name, engine, self._gpus, file)
+        await in_background(self._check, plan, engine)
         settings = self.loaded.config.engine
         spec = LaunchSpec(name, plan.argv, plan.host, plan.port or 0, file, settings.stall_timeout, settings.stop_grace)
+        if self._closing:
+            raise EngineError(f"model {name!r} is not started: the fleet is stopping")
+        model.placement = plan.placement
         model.process = EngineProcess(spec, ModelLog(name, paths.log_dir()))
         self._emit(ModelLoading(model=name, role=role, engine=engine.kind, file=str(file)))
         ready = await model.process.start()
@@ -118,7 +122,7 @@ class Fleet:
 
     async def _find_engine(self) -> Engine:
         if self._engine is None:
-            self._engine = await asyncio.to_thread(find_engine, self.loaded.config.engine, self.loaded.folder)
+            self._engine = await in_background(find_engine, self.loaded.config.engine, self.loaded.folder)
         return self._engine
 
     async def _model_file(self, name: str) -> Path:
@@ -127,29 +131,31 @@ class Fleet:
         if hub is not None:
             from benchai.config.hub import cached_file, download
 
-            if await asyncio.to_thread(cached_file, hub) is None:
+            if await in_background(cached_file, hub) is None:
                 self._emit(Notice(text=f"fetching {hub} from Hugging Face"))
-            return await asyncio.to_thread(download, hub)
+            return await in_background(download, hub)
         file = self.loaded.model_file(name)
         assert file is not None
         return file
 
-    def _check(self, plan: ModelPlan, engine: Engine, file: Path) -> None:
+    def _check(self, plan: ModelPlan, engine: Engine) -> None:
         """What would make the engine fail, found before it is started."""
-        check_gguf(file, f"models.{plan.model}")
+        check_gguf(Path(str(plan.file)), f"models.{plan.model}")
         for path in plan.missing:
             require_file(Path(path), f"models.{plan.model}")
-        flags = unknown_flags([text for text in plan.argv if text.startswith("-")], engine.flags() | _own_flags(engine))
-        if flags:
-            raise EngineStartError(
-                f"model {plan.model!r}: {engine.version()} does not know the flag {flags[0]!r}",
-                hint="remove it from extra_args, or use a newer engine",
-            )
-        if plan.slot_dir:
-            Path(plan.slot_dir).mkdir(parents=True, exist_ok=True)
+        model = self.loaded.config.models[plan.model]
+        for flag in engine.lacks(plan.argv):
+            message = f"model {plan.model!r}: {engine.version()} does not know the flag {flag!r}"
+            raise EngineStartError(message, hint=flag_hint(flag, model))
+        try:
+            Path(str(plan.slot_dir)).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"model {plan.model!r}: cannot make {plan.slot_dir!r} for saved KV caches: {error.strerror}"
+            hint = f"set models.{plan.model}.slot_save_path to a folder of yours"
+            raise EngineError(message, hint=hint) from error
 
     def _endpoint(self, role: str, name: str, model: ModelConfig, ready: Ready) -> Endpoint:
-        placement = place(model, self._gpus)
+        placement = self._models[name].placement
         return Endpoint(
             role=role,
             model=name,
@@ -188,15 +194,15 @@ class Fleet:
         return model.max_tokens or (on_cpu if placement == "cpu" else caps.gpu)
 
 
-def _own_flags(engine: Engine) -> frozenset[str]:
-    """Flags in the argument vector that are the interpreter's, not the engine's."""
-    return frozenset(text for text in engine.command([]) if text.startswith("-"))
-
-
 def _api_key(name: str, model: ModelConfig) -> str | None:
     if model.api_key_env is None:
         return None
-    key = os.environ.get(model.api_key_env)
+    key = os.environ.get(model.api_key_env, "").strip()
+    if key and not (key.isascii() and key.isprintable()):
+        hint = "copy the key again: letters, digits and punctuation only"
+        raise ConfigError(
+            f"models.{name}.api_key_env: {model.api_key_env!r} holds characters that no key has", hint=hint
+        )
     if not key:
         raise ConfigError(
             f"models.{name}.api_key_env: the environment variable {model.api_key_env!r} is not set",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections import deque
@@ -16,15 +17,29 @@ MAX_LINE = 8_192
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
+class _QuietHandler(RotatingFileHandler):
+    """Gives the file up at its first failure (a full disk, no permission): the lines in memory go on."""
+
+    failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.failed:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        self.failed = True
+
+
 class ModelLog:
     """Collects lines; ``count`` grows with each, so that a watcher can tell a stall from work."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{name}.log"
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self.count = 0
-        self._handler = RotatingFileHandler(
+        self._handler = _QuietHandler(
             self.path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8", delay=True
         )
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

@@ -96,6 +96,8 @@ class EngineProcess:
         """Whether it runs at this moment: asked of the kernel, ahead of any event."""
         if self.pid is None or self.exited.is_set():
             return False
+        if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+            return self.returncode is None
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         except ChildProcessError:
@@ -164,6 +166,8 @@ class EngineProcess:
         """Note the exit at once, and end whatever the engine leaves behind."""
         await process.wait()
         signal_group(process.pid, signal.SIGKILL)
+        if not await group_gone(process.pid):
+            self.log.add("benchai: a process that the engine started survives SIGKILL")
         # its last lines say why
         await asyncio.wait([reading], timeout=0.5)
         self.exited.set()
@@ -220,18 +224,23 @@ class EngineProcess:
     async def stop(self) -> None:
         """End the engine and its whole group: TERM, grace, KILL; returns when none of it is left."""
         async with self._stopping:
-            if self._process is not None and self.state != "stopped":
-                self.state = "stopping"
-                pid = self._process.pid
-                try:
-                    if not await self._terminate(pid):
-                        self.log.add(f"benchai: no exit within {self.spec.stop_grace:g} s of SIGTERM, sending SIGKILL")
-                finally:
-                    signal_group(pid, signal.SIGKILL)
-                await self.exited.wait()
-                await group_gone(pid)
-            await self._close()
-            self.state = "stopped"
+            try:
+                # after its exit its pid may be somebody else's; _watch has ended its group then
+                if self._process is not None and not self.exited.is_set():
+                    self.state = "stopping"
+                    await self._end(self._process.pid)
+            finally:
+                await self._close()
+                self.state = "stopped"
+
+    async def _end(self, pid: int) -> None:
+        try:
+            if not await self._terminate(pid):
+                self.log.add(f"benchai: no exit within {self.spec.stop_grace:g} s of SIGTERM, sending SIGKILL")
+        finally:
+            if not self.exited.is_set():
+                signal_group(pid, signal.SIGKILL)
+        await self.exited.wait()
 
     async def _terminate(self, pid: int) -> bool:
         """Whether SIGTERM ended it. llama-server lets requests under way run on at the first, not at a second."""

@@ -28,17 +28,24 @@ def list_gpus() -> list[Gpu]:
         return []
     try:
         driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        return [_gpu(index, driver) for index in range(pynvml.nvmlDeviceGetCount())]
+        found = [_gpu(index, driver) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
     finally:
         pynvml.nvmlShutdown()
+    return [gpu for gpu in found if gpu is not None]
 
 
-def _gpu(index: int, driver: str) -> Gpu:
+def _gpu(index: int, driver: str) -> Gpu | None:
     import pynvml
 
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    name = _text(pynvml.nvmlDeviceGetName(handle))
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        name = _text(pynvml.nvmlDeviceGetName(handle))
+    except pynvml.NVMLError:
+        # a lost GPU, or a board that shares the CPU's memory and tells no figures
+        return None
     return Gpu(index, name, int(memory.total) // MIB, int(memory.free) // MIB, driver)
 
 

@@ -41,28 +41,33 @@ class ModelPlan:
         return data
 
 
-def place(model: ModelConfig, gpus: Sequence[Gpu]) -> Placement:
-    """Where a model lives: wholly on the GPU or wholly on the CPU (seed, "Hybrid CPU/GPU Mode is a Trap")."""
+def place(model: ModelConfig, gpus: Sequence[Gpu], engine: Engine | None) -> Placement:
+    """Where a model lives: wholly on the GPU or wholly on the CPU (seed, "Hybrid CPU/GPU Mode is a Trap").
+
+    The embedded engine is built for the CPU.
+    """
     if model.remote:
         return "remote"
-    return "gpu" if gpus and model.gpu_layers != 0 else "cpu"
+    return "gpu" if gpus and model.gpu_layers != 0 and engine and engine.kind == "llama-server" else "cpu"
 
 
-def plan_model(loaded: LoadedConfig, name: str, engine: Engine | None, gpus: Sequence[Gpu]) -> ModelPlan:
-    """The plan of one model; a remote one needs no engine."""
+def plan_model(
+    loaded: LoadedConfig, name: str, engine: Engine | None, gpus: Sequence[Gpu], file: Path | None = None
+) -> ModelPlan:
+    """The plan of one model; a remote one needs no engine, ``file`` is its GGUF where that is known."""
     model = loaded.config.models[name]
     roles = loaded.config.roles_of(name)
     if model.remote:
         return ModelPlan(name, roles, "remote", [], str(model.endpoint), None, "remote", None, [])
     assert engine is not None
-    file = loaded.model_file(name)
+    file = file or loaded.model_file(name)
     files = resolve_files(
         name, model, loaded.resolve, file or Path(f"hf:{model.hf}"), paths.cache_dir() / "slots" / name
     )
     needed = [files.model, files.mmproj, files.draft, files.chat_template, *files.lora]
     missing = [str(path) for path in needed if path is not None and not path.is_file()]
     argv = engine.command(build_flags(name, model, files, loaded.config.slots_of(name)))
-    place_ = place(model, gpus)
+    place_ = place(model, gpus, engine)
     return ModelPlan(
         name, roles, engine.kind, argv, model.host, model.port, place_, str(files.model), missing, str(files.slot_dir)
     )

@@ -1,0 +1,97 @@
+"""What went wrong with a call, in words: from the exceptions of openai, httpx and LangChain to ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import openai
+
+from benchai.errors import ContextExceeded, EndpointError, EndpointLost
+from benchai.runtime.endpoints import Endpoint
+
+# llama-server's type; the code of OpenAI and of most servers that follow it
+OVERFLOW = ("exceed_context_size_error", "context_length_exceeded")
+# what LangChain raises, as a plain ValueError, for a stream that held no chunk
+NO_CHUNKS = "No generation chunks were returned"
+CALL_ERRORS = (openai.APIError, httpx.HTTPError, TimeoutError, ValueError)
+
+
+def explain(error: BaseException, endpoint: Endpoint, *, begun: bool) -> EndpointError:
+    """The error of a call that failed; ``begun`` says whether a piece of the reply had come."""
+    if isinstance(error, openai.APIStatusError):
+        return _refused(error, endpoint)
+    if str(error) == NO_CHUNKS:
+        return nothing(endpoint)
+    if not begun and _unconnected(error):
+        return _lost(error, endpoint)
+    return broken(error, endpoint)
+
+
+def nothing(endpoint: Endpoint) -> EndpointError:
+    """The reply was empty."""
+    return EndpointError(f"the model {endpoint.model!r} answered nothing", hint="try again, or another model")
+
+
+def cut_before_answer(endpoint: Endpoint, max_tokens: int) -> EndpointError:
+    """The reply was cut before it held any text: a model that thinks aloud spent it all on that."""
+    return EndpointError(
+        f"the model {endpoint.model!r} spent all {max_tokens} tokens before it answered",
+        hint=f"raise models.{endpoint.model}.max_tokens, or switch its thinking off",
+    )
+
+
+def broken(error: BaseException, endpoint: Endpoint) -> EndpointError:
+    """The reply broke off."""
+    hint = None
+    if isinstance(error, openai.APITimeoutError | httpx.TimeoutException | TimeoutError):
+        hint = f"no token for {endpoint.idle_timeout:g} s ends a call; router.timeouts sets the limit"
+    text = f"the model {endpoint.model!r} broke off: {type(error).__name__}: {error}"
+    return EndpointError(text.rstrip(": "), hint=hint)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    found = []
+    while error is not None:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _unconnected(error: BaseException) -> bool:
+    """Whether no connection came about, or it was closed before the reply began."""
+    causes = _causes(error)
+    if any(isinstance(cause, httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout) for cause in causes):
+        return False
+    return any(isinstance(cause, httpx.TransportError) for cause in causes)
+
+
+def _lost(error: BaseException, endpoint: Endpoint) -> EndpointError:
+    cause = next(one for one in _causes(error) if isinstance(one, httpx.TransportError))
+    reason = str(cause) or type(cause).__name__
+    message = f"the model {endpoint.model!r} at {endpoint.base_url} cannot be reached: {reason}"
+    if endpoint.placement == "remote":
+        return EndpointError(message, hint="check that the server runs, and its address in benchai.yaml")
+    return EndpointLost(message, hint="its log says why; 'benchai doctor' names the folder")
+
+
+def _refused(error: openai.APIStatusError, endpoint: Endpoint) -> EndpointError:
+    body = error.body if isinstance(error.body, dict) else {}
+    if body.get("type") in OVERFLOW or body.get("code") in OVERFLOW:
+        return _overflow(body, endpoint)
+    if isinstance(error, openai.AuthenticationError):
+        hint = f"check the key that models.{endpoint.model}.api_key_env names"
+        return EndpointError(f"{endpoint.base_url} refused the key of {endpoint.model!r}", hint=hint)
+    return EndpointError(f"the model {endpoint.model!r} refused the call: {error.message}")
+
+
+def _overflow(body: dict[str, Any], endpoint: Endpoint) -> ContextExceeded:
+    needed = body.get("n_prompt_tokens")
+    n_ctx = body.get("n_ctx", endpoint.n_ctx)
+    figures = f"{needed} tokens, the context has {n_ctx}" if needed else str(body.get("message", ""))
+    return ContextExceeded(
+        f"the prompt is too long for the model {endpoint.model!r}: {figures}",
+        n_prompt_tokens=needed,
+        n_ctx=n_ctx,
+        hint=f"raise models.{endpoint.model}.context, or shorten the task",
+    )
