@@ -277,8 +277,10 @@ async def test_cancelling_a_start_leaves_nothing(tmp_path: Path, ticks: int) -> 
         start = asyncio.create_task(process.start())
         for _ in range(ticks):
             await asyncio.sleep(0)
-        start.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await start
+        if start.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await start
+        else:  # a fast engine was ready first
+            await process.stop()
         assert process.state == "stopped"
         assert set(below(os.getpid())) <= before
