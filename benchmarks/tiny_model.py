@@ -37,7 +37,10 @@ def arguments() -> argparse.Namespace:
 
 def show(result: Score, seconds: float, faults: int) -> None:
     """One row, and below it the wrong replies that were asked for."""
-    print(f"{result.task:<16} {result.right:>4} / {result.total:<4} {100 * result.right / result.total:6.1f} % {seconds:7.1f} s")
+    print(
+        f"{result.task:<16} {result.right:>4} / {result.total:<4} "
+        f"{100 * result.right / result.total:6.1f} % {seconds:7.1f} s"
+    )
     for fault in result.faults[:faults]:
         print(f"    after  {fault['after']!r}\n    wanted {fault['wanted']!r}\n    got    {fault['got']!r}")
 

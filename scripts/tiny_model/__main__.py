@@ -1,9 +1,13 @@
-"""`python -m scripts.tiny_model`: tokenizer, training, export. The benchmark scores what comes out."""
+"""`python -m scripts.tiny_model`: train and export the bundled model. The benchmark scores what comes out.
+
+The tokenizer is kept beside this file, so that a retraining keeps the ids of its tokens; `--new-tokenizer` learns
+another from the data, which new tasks with many new words may need.
+"""
 
 from __future__ import annotations
 
 import argparse
-import random
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,9 +25,8 @@ MERGES, BLANKS = 850, 330
 
 
 def make_tokenizer(seed: int) -> Tokenizer:
-    """Learn the tokenizer from training conversations; words of the value pools get no token with a blank."""
-    texts = [render(talk.messages, talk.tools) for talk in islice(data.training(seed), TEXTS)]
-    random.Random(seed).shuffle(texts)
+    """Learn a tokenizer from training conversations; words of the value pools get no token with a blank."""
+    texts = [render(talk.messages, talk.tools) for talk in islice(data.training(seed, drills=False), TEXTS)]
     values = {word.lower() for pool in (words.NAMES, words.WORDS, words.STEMS, words.FOLDERS) for word in pool}
     return train_tokenizer(texts, fixed_texts(), values, MERGES, BLANKS)
 
@@ -33,10 +36,13 @@ def arguments() -> argparse.Namespace:
     plan = Plan()
     parser = argparse.ArgumentParser(prog="python -m scripts.tiny_model", description=__doc__)
     parser.add_argument("--out", type=Path, default=MODEL, help="the GGUF to write")
-    parser.add_argument("--work", type=Path, default=Path("build/tiny_model"), help="for checkpoint and tokenizer")
+    parser.add_argument("--work", type=Path, default=Path("build/tiny_model"), help="folder for the checkpoint")
+    parser.add_argument("--start", type=Path, help="begin with the weights of this checkpoint")
+    parser.add_argument("--new-tokenizer", action="store_true", help="learn the tokenizer anew")
     parser.add_argument("--steps", type=int, default=plan.steps)
+    parser.add_argument("--minutes", type=float, default=plan.minutes, help="end earlier than --steps if need be")
+    parser.add_argument("--workers", type=int, default=plan.workers, help="processes, one for each idle core")
     parser.add_argument("--seed", type=int, default=plan.seed)
-    parser.add_argument("--threads", type=int, default=plan.threads)
     return parser.parse_args()
 
 
@@ -44,12 +50,14 @@ def main() -> None:
     """Run all parts."""
     options = arguments()
     options.work.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer(options.seed)
-    tokenizer.save(options.work / "tokenizer.json")
+    if options.new_tokenizer:
+        make_tokenizer(options.seed).save(words.TOKENIZER)
+    tokenizer = Tokenizer.load(words.TOKENIZER)
     shape = Shape(vocabulary=len(tokenizer.tokens))
-    plan = Plan(steps=options.steps, seed=options.seed, threads=options.threads)
+    plan = Plan(steps=options.steps, minutes=options.minutes, workers=options.workers, seed=options.seed)
+    plan = replace(plan, drills=options.start is None)
     report(f"{len(tokenizer.tokens)} tokens; {shape}; {plan}")
-    model = train(shape, tokenizer, plan, options.work / "checkpoint.pt")
+    model = train(shape, tokenizer, plan, options.work / "checkpoint.pt", options.start)
     export(model, tokenizer, options.out)
     report(f"{model.parameter_count()} parameters, {options.out.stat().st_size} bytes: {options.out}")
 

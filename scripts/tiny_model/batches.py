@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,27 +15,30 @@ from scripts.tiny_model.conversation import Conversation
 from scripts.tiny_model.template import render
 from scripts.tiny_model.tokenizer import Tokenizer
 
-POOL = 192
-LONGEST = 1_400
+LENGTHS = 32
+PLACES = 128
+LONGEST = 1_408
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One conversation: its token ids, and the places whose tokens the assistant says."""
+    """One conversation: its token ids, the places whose tokens the assistant says with their weights, its messages."""
 
     ids: list[int]
     learnt: list[int]
+    weights: list[float]
     starts: list[int]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded samples: tokens and positions [batch, time]; flat places of inputs and the ids that follow them."""
+    """Padded samples: tokens and positions [batch, time]; flat places of inputs, the ids that follow, their weights."""
 
     tokens: Tensor
     positions: Tensor
     places: Tensor
     targets: Tensor
+    weights: Tensor
 
 
 def sample(tokenizer: Tokenizer, conversation: Conversation) -> Sample:
@@ -43,6 +47,7 @@ def sample(tokenizer: Tokenizer, conversation: Conversation) -> Sample:
     start, end = tokenizer.ids["<|im_start|>"], tokenizer.ids["<|im_end|>"]
     opening = tokenizer.encode("<|im_start|>assistant\n")
     learnt: list[int] = []
+    weights: list[float] = []
     starts: list[int] = []
     for place, token in enumerate(ids):
         if token != start:
@@ -50,8 +55,11 @@ def sample(tokenizer: Tokenizer, conversation: Conversation) -> Sample:
         starts.append(place)
         if ids[place : place + len(opening)] == opening:
             first = place + len(opening)
-            learnt.extend(range(first, ids.index(end, first) + 1))
-    return Sample(ids, learnt, starts)
+            reply = range(first, ids.index(end, first) + 1)
+            learnt += reply
+            # A verdict of one word weighs more a token than a long copy, or it would hardly be learnt.
+            weights += [len(reply) ** -0.5] * len(reply)
+    return Sample(ids, learnt, weights, starts)
 
 
 def spread(rng: random.Random, item: Sample, context: int) -> list[int]:
@@ -67,33 +75,44 @@ def spread(rng: random.Random, item: Sample, context: int) -> list[int]:
     return positions
 
 
-def collate(rng: random.Random, items: list[Sample], context: int) -> Batch:
-    """Pad samples at the right, where causal attention never looks."""
-    longest = max(len(item.ids) for item in items)
-    tokens = torch.zeros((len(items), longest), dtype=torch.long)
-    positions = torch.zeros((len(items), longest), dtype=torch.long)
+def collate(rng: random.Random, items: list[Sample], length: int, context: int) -> Batch:
+    """Pad samples at the right, where causal attention never looks, and the list of places with some of no weight."""
+    tokens = torch.zeros((len(items), length), dtype=torch.long)
+    positions = torch.zeros((len(items), length), dtype=torch.long)
     places: list[int] = []
     targets: list[int] = []
+    weights: list[float] = []
     for row, item in enumerate(items):
         tokens[row, : len(item.ids)] = torch.tensor(item.ids)
         positions[row, : len(item.ids)] = torch.tensor(spread(rng, item, context))
-        places += [row * longest + place - 1 for place in item.learnt]
+        places += [row * length + place - 1 for place in item.learnt]
         targets += [item.ids[place] for place in item.learnt]
-    return Batch(tokens, positions, torch.tensor(places), torch.tensor(targets))
+        weights += item.weights
+    padding = -len(places) % PLACES
+    return Batch(
+        tokens,
+        positions,
+        torch.tensor(places + [0] * padding),
+        torch.tensor(targets + [0] * padding),
+        torch.tensor(weights + [0.0] * padding),
+    )
 
 
-def batches(tokenizer: Tokenizer, seed: int, tokens_per_batch: int, context: int) -> Iterator[Batch]:
-    """Batches without end: a pool of samples is sorted by length, cut into batches, and these are shuffled."""
-    rng = random.Random(seed + 1)
-    stream = data.training(seed)
-    while True:
-        pool = [sample(tokenizer, next(stream)) for _ in range(POOL)]
-        pool = sorted((item for item in pool if len(item.ids) <= LONGEST), key=lambda item: len(item.ids))
-        groups: list[list[Sample]] = [[]]
-        for item in pool:
-            if groups[-1] and len(item.ids) * (len(groups[-1]) + 1) > tokens_per_batch:
-                groups.append([])
-            groups[-1].append(item)
-        rng.shuffle(groups)
-        for group in groups:
-            yield collate(rng, group, context)
+def batches(
+    tokenizer: Tokenizer, seed: int, tokens_per_batch: int, context: int, stream: int, drills: bool
+) -> Iterator[Batch]:
+    """Batches without end, each of samples of about one length.
+
+    Lengths are rounded up and each has its own number of rows: the CPU's matrix library compiles a kernel for
+    every new shape, so there should be few. Each `stream` of a seed holds other conversations.
+    """
+    rng = random.Random(seed + 1 + 1000 * stream)
+    waiting: dict[int, list[Sample]] = defaultdict(list)
+    for conversation in data.training(seed + 1000 * stream, drills):
+        item = sample(tokenizer, conversation)
+        length = len(item.ids) + -len(item.ids) % LENGTHS
+        if length > LONGEST:
+            continue
+        waiting[length].append(item)
+        if len(waiting[length]) * length > tokens_per_batch - length:
+            yield collate(rng, waiting.pop(length), length, context)

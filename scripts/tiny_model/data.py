@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,18 +13,21 @@ from scripts.tiny_model.tasks import (
     calculate,
     clock,
     coding,
+    drill,
     files,
     other_tools,
     planning,
     react,
+    subtask,
     talk,
     writing,
 )
+from scripts.tiny_model.tasks.turn import Maker
 
-CHAT = {**react.SINGLE, **react.SEVERAL, react.refused: 1.2}
+CHAT: dict[Maker, float] = {**react.SINGLE, **react.SEVERAL, react.refused: 1.2, subtask.subtask: 0.8}
 
 
-def _single(task: str, *makers: react.Maker) -> Callable[[Draw], Conversation]:
+def _single(task: str, *makers: Maker) -> Callable[[Draw], Conversation]:
     return lambda draw: react.single(draw, task, draw.rng.choice(makers))
 
 
@@ -36,6 +40,8 @@ TASKS: dict[str, Callable[[Draw], Conversation]] = {
     "unseen tools": _single("unseen tools", other_tools.invented),
     "direct answer": _single("direct answer", talk.small_talk, talk.knowledge, react.refused),
     "thread": lambda draw: react.thread(draw, "thread", CHAT),
+    "sub-task": _single("sub-task", subtask.subtask),
+    "repeat": drill.repeat,
     "planner": planning.plan,
     "orchestrator": planning.orchestrate,
     "merge": planning.merge,
@@ -51,20 +57,24 @@ TASKS: dict[str, Callable[[Draw], Conversation]] = {
 
 # What training shows: threads hold every kind of question, so they stand for most of the agent's rows.
 MIXTURE: dict[Callable[[Draw], Conversation], float] = {
-    lambda draw: react.thread(draw, "chat", CHAT, 1, 3): 10.0,
+    lambda draw: react.thread(draw, "chat", CHAT, 1, 3): 9.6,
+    lambda draw: react.thread(draw, "long chat", CHAT, 4, 6): 0.4,
     react.without_tools: 0.6,
-    planning.plan: 1.5,
-    planning.orchestrate: 1.5,
-    planning.merge: 1.0,
-    coding.write: 1.5,
-    coding.write_tests: 0.8,
-    coding.repair: 1.2,
-    coding.review: 1.8,
-    writing.draft: 0.8,
-    writing.criticise: 1.8,
-    writing.revise: 1.3,
-    writing.evaluate: 1.8,
+    planning.plan: 2.2,
+    planning.orchestrate: 2.2,
+    planning.merge: 1.5,
+    coding.write: 3.5,
+    coding.write_tests: 3.0,
+    coding.repair: 2.5,
+    coding.review: 6.0,
+    writing.draft: 1.0,
+    writing.criticise: 5.0,
+    writing.revise: 2.0,
+    writing.evaluate: 5.0,
 }
+
+# The share of drills at the start of training, the conversation at which it has fallen, and what is left of it.
+DRILL_SHARE, DRILL_ENDS, DRILL_REST = 0.7, 20_000, 0.06
 
 
 def held_out(task: str, count: int, seed: int = 0) -> list[Conversation]:
@@ -73,10 +83,11 @@ def held_out(task: str, count: int, seed: int = 0) -> list[Conversation]:
     return [TASKS[task](draw) for _ in range(count)]
 
 
-def training(seed: int) -> Iterator[Conversation]:
-    """Conversations for training without end; the same for the same seed."""
+def training(seed: int, drills: bool = True) -> Iterator[Conversation]:
+    """Conversations for training without end; the same for the same seed. Without `drills` it begins with few."""
     draw = Draw(random.Random(seed), held_out=False)
     makers, weights = list(MIXTURE), list(MIXTURE.values())
-    while True:
+    for number in itertools.count():
         draw.forget()
-        yield draw.rng.choices(makers, weights)[0](draw)
+        share = max(DRILL_SHARE * (1 - number / DRILL_ENDS), DRILL_REST) if drills else DRILL_REST
+        yield drill.repeat(draw) if draw.chance(share) else draw.rng.choices(makers, weights)[0](draw)

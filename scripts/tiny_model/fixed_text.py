@@ -11,19 +11,52 @@ from scripts.tiny_model.tools import SHIPPED
 
 TEMPLATE = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 JSON = (
-    '{"type": "function", "function": {"name": "', '", "description": "', '", "parameters": {"type": "object", "properties": {"',
-    '": {"type": "string", "description": "', '": {"type": "integer", "description": "', '"}, "', '"}}, "required": ["',
-    '"}}, "required": []}}}', '"]}}}', '", "', '{"name": "', '", "arguments": {"', '", "arguments": {}', '": "', '"}}', '{"goal": "',
-    '", "steps": ["', '"]}', '{"tasks": [{"id": ', ', "role": "', '", "task": "', '", "depends_on": [', ']}, {"id": ',
-    "]}]}", '{"score": ', ', "feedback": "', "```python\n", "\n```",
+    '{"type": "function", "function": {"name": "',
+    '", "description": "',
+    '", "parameters": {"type": "object", "properties": {"',
+    '": {"type": "string", "description": "',
+    '": {"type": "integer", "description": "',
+    '"}, "',
+    '"}}, "required": ["',
+    '"}}, "required": []}}}',
+    '"]}}}',
+    '", "',
+    '{"name": "',
+    '", "arguments": {"',
+    '", "arguments": {}',
+    '": "',
+    '"}}',
+    '{"goal": "',
+    '", "steps": ["',
+    '"]}',
+    '{"tasks": [{"id": ',
+    ', "role": "',
+    '", "task": "',
+    '", "depends_on": [',
+    ']}, {"id": ',
+    "]}]}",
+    '{"score": ',
+    ', "feedback": "',
+    "```python\n",
+    "\n```",
 )
-SECTIONS = ("\n\nResults:\n", "\n\nPlan:\n", "\n\nTests:\n", "\n\nCode:\n", "\n\nFailing test:\n", "\n\nDraft:\n",
-            "\n\nCritique:\n", "\n\nCriteria:\n")
+SECTIONS = (
+    "\n\nResults:\n",
+    "\n\nPlan:\n",
+    "\n\nTests:\n",
+    "\n\nCode:\n",
+    "\n\nFailing test:\n",
+    "\n\nDraft:\n",
+    "\n\nCritique:\n",
+    "\n\nCriteria:\n",
+)
 
 
 def template_paragraphs() -> list[str]:
     """The two fixed paragraphs of the template around the list of tools."""
-    quoted = [piece.encode().decode("unicode_escape") for piece in SOURCE.read_text(encoding="utf-8").split('{{- "')[1:]]
+    quoted = [
+        piece.encode().decode("unicode_escape") for piece in SOURCE.read_text(encoding="utf-8").split('{{- "')[1:]
+    ]
     paragraphs = [piece.split('" }}')[0] for piece in quoted]
     return [text.replace("<|im_end|>\n", "").strip("\n") for text in paragraphs if len(text) > 20]
 

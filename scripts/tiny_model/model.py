@@ -19,10 +19,10 @@ class Shape:
     """Sizes of the model. `width` must be a multiple of `heads`, and a head's width must be even."""
 
     vocabulary: int
-    width: int = 160
+    width: int = 128
     layers: int = 5
-    heads: int = 5
-    feed_forward: int = 448
+    heads: int = 4
+    feed_forward: int = 384
     context: int = 4096
     rope_base: float = 10_000.0
     epsilon: float = 1e-6
@@ -36,13 +36,13 @@ class Shape:
 class RootMeanSquareNorm(nn.Module):
     """x / rms(x) * weight over the last dimension."""
 
-    def __init__(self, width: int, epsilon: float) -> None:
+    def __init__(self, width: int, epsilon: float, start: float = 1.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
+        self.weight = nn.Parameter(torch.full((width,), start))
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
+        return F.rms_norm(x.float(), self.weight.shape, self.weight, self.epsilon)
 
 
 def rotary_tables(positions: Tensor, head_width: int, base: float) -> tuple[Tensor, Tensor]:
@@ -71,8 +71,9 @@ class Block(nn.Module):
         self.attn_k = nn.Linear(width, width, bias=False)
         self.attn_v = nn.Linear(width, width, bias=False)
         self.attn_output = nn.Linear(width, width, bias=False)
-        self.attn_q_norm = RootMeanSquareNorm(head_width, shape.epsilon)
-        self.attn_k_norm = RootMeanSquareNorm(head_width, shape.epsilon)
+        # Scores lie within start ** 2 * sqrt(head_width): 1 would be too blunt to pick one token of hundreds.
+        self.attn_q_norm = RootMeanSquareNorm(head_width, shape.epsilon, start=1.6)
+        self.attn_k_norm = RootMeanSquareNorm(head_width, shape.epsilon, start=1.6)
         self.ffn_norm = RootMeanSquareNorm(width, shape.epsilon)
         self.ffn_gate = nn.Linear(width, shape.feed_forward, bias=False)
         self.ffn_up = nn.Linear(width, shape.feed_forward, bias=False)
@@ -86,7 +87,10 @@ class Block(nn.Module):
         k = self.attn_k_norm(self.attn_k(x).view(by_head)).transpose(1, 2)
         v = self.attn_v(x).view(by_head).transpose(1, 2)
         q, k = rotate(q, cosine, sine), rotate(k, cosine, sine)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        # Written out, this is a quarter faster on a CPU than the fused kernel, whose backward pass is slow.
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT
+        future = torch.full((time, time), float("-inf")).triu(1)
+        mixed = torch.softmax(scores + future, dim=-1) @ v
         out: Tensor = self.attn_output(mixed.transpose(1, 2).reshape(batch, time, width))
         return out
 
@@ -109,14 +113,17 @@ class TinyModel(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Small normal weights; what writes into the residual stream is scaled down by the depth."""
+        """Matrices that write into the residual stream begin at zero, so that it holds the tokens alone at first.
+
+        Attention then finds equal tokens from the start, which is what copying is made of.
+        """
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
                 continue
-            scale = 0.02 if "embd" in name else parameter.shape[1] ** -0.5
             if name.endswith(("attn_output.weight", "ffn_down.weight")):
-                scale *= (2 * self.shape.layers) ** -0.5
-            nn.init.normal_(parameter, std=scale)
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, std=0.1 if "embd" in name else parameter.shape[1] ** -0.5)
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Hidden states [batch, time, width] for token ids and positions, both [batch, time]."""

@@ -7,7 +7,7 @@ user may send none: training therefore shows shortened, shuffled and reworded pr
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from scripts.tiny_model.split import Draw
@@ -60,13 +60,13 @@ OTHER_WORDINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def prompt(role: str) -> str:
     """The role's system prompt, as the package ships it."""
     return (PROMPTS / f"{role}.md").read_text(encoding="utf-8").strip()
 
 
-@lru_cache(maxsize=None)
+@cache
 def sentences(role: str) -> tuple[str, ...]:
     """The sentences of a role's prompt."""
     return tuple(_SENTENCE_END.split(prompt(role)))

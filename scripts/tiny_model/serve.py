@@ -56,7 +56,9 @@ def served(model: Path, context: int = 4096) -> Iterator[httpx.Client]:
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
-        assert child.stdout and child.stderr and child.stdin
+        assert child.stdout
+        assert child.stderr
+        assert child.stdin
         log: list[str] = []
         threading.Thread(target=lambda: log.extend(child.stderr or ()), daemon=True).start()
         address = child.stdout.readline().strip()

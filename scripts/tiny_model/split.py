@@ -12,12 +12,19 @@ import random
 import re
 import zlib
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 HELD_OUT_ONE_IN = 8
 _ALTERNATIVES = re.compile(r"\[([^\[\]]*\|[^\[\]]*)\]")
-_ONSETS = "b c d f g h k l m n p r s t v w z br ch cl dr fl gr kr pl pr sh sk sl st th tr".split()
-_VOWELS = "a e i o u a e i o ai ea ee io ou".split()
+
+
+def pool(text: str) -> tuple[str, ...]:
+    """The words of a text, as a pool to draw from."""
+    return tuple(text.split())
+
+
+_ONSETS = pool("b c d f g h k l m n p r s t v w z br ch cl dr fl gr kr pl pr sh sk sl st th tr")
+_VOWELS = pool("a e i o u a e i o ai ea ee io ou")
 _ENDINGS = ["", "", "", "n", "r", "s", "l", "t", "m", "x", "nd", "rk", "st", "lin", "ton", "ver", "mer"]
 
 
@@ -31,7 +38,7 @@ def is_held_out(kind: str, text: str) -> bool:
     return checksum(kind, text) % HELD_OUT_ONE_IN == 0
 
 
-@lru_cache(maxsize=None)
+@cache
 def expand(pattern: str) -> tuple[str, ...]:
     """All phrasings of a pattern with alternatives in brackets: "[Please |]read {path}[.|!]" gives four."""
     parts = _ALTERNATIVES.split(pattern)
@@ -39,7 +46,7 @@ def expand(pattern: str) -> tuple[str, ...]:
     return tuple("".join(combination) for combination in itertools.product(*choices))
 
 
-@lru_cache(maxsize=None)
+@cache
 def phrasings(patterns: tuple[str, ...], held_out: bool) -> tuple[tuple[str, ...], ...]:
     """For each pattern its phrasings on one side, empty ones left out.
 
@@ -56,7 +63,7 @@ def phrasings(patterns: tuple[str, ...], held_out: bool) -> tuple[tuple[str, ...
     return tuple(pool for pool in sided if pool)
 
 
-@lru_cache(maxsize=None)
+@cache
 def words_of(pool: tuple[str, ...], held_out: bool) -> tuple[str, ...]:
     """The words of a pool on one side."""
     return tuple(word for word in pool if is_held_out("word", word) == held_out)
@@ -84,6 +91,13 @@ class Draw:
         choice = self.rng.choice(words_of(tuple(pool), self.held_out))
         self.drawn["word"].add(choice.lower())
         return choice
+
+    def allowed_word(self, word: str) -> bool:
+        """Whether a word made elsewhere lies on this side; it is remembered if it does."""
+        allowed = is_held_out("word", word) == self.held_out
+        if allowed:
+            self.drawn["word"].add(word.lower())
+        return allowed
 
     def invented(self) -> str:
         """A word that no dictionary holds, two or three syllables long, in small letters."""

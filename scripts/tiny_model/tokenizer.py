@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # The pre-tokenizer that llama.cpp calls "qwen2".
@@ -111,7 +112,7 @@ class Tokenizer:
     def _merge(self, letters: list[str]) -> list[str]:
         """Join the pair of lowest rank until none is left."""
         while len(letters) > 1:
-            pairs = [(self.ranks.get(pair, 1 << 30), place) for place, pair in enumerate(zip(letters, letters[1:], strict=False))]
+            pairs = [(self.ranks.get(pair, 1 << 30), place) for place, pair in enumerate(pairwise(letters))]
             rank, place = min(pairs)
             if rank == 1 << 30:
                 break
@@ -136,7 +137,7 @@ def learn_merges(counts: Counter[str], wanted: int) -> list[tuple[str, str]]:
     while len(merges) < wanted:
         pairs: Counter[tuple[str, str]] = Counter()
         for letters, count in words:
-            for pair in zip(letters, letters[1:], strict=False):
+            for pair in pairwise(letters):
                 pairs[pair] += count
         if not pairs:
             break
@@ -169,7 +170,9 @@ def count_pieces(texts: Iterable[str], fixed: list[str]) -> tuple[Counter[str], 
 def train_tokenizer(texts: list[str], fixed: list[str], values: set[str], merges: int, blanks: int) -> Tokenizer:
     """Learn `merges` merges, then join a blank to the `blanks` most frequent whole words that are no values."""
     pieces, after_blank = count_pieces(texts, fixed)
-    learned = learn_merges(Counter({piece: count for piece, count in pieces.items() if count > 1}), merges)
+    # A value that is one token would only teach to copy that token; values are to be cut as unknown words are.
+    counted = Counter({piece: count for piece, count in pieces.items() if count > 1 and piece.lower() not in values})
+    learned = learn_merges(counted, merges)
     whole = {"".join(pair) for pair in learned} | set("aI")
     joined = [word for word, _ in after_blank.most_common() if word in whole and word.lower() not in values]
     return Tokenizer(fixed, learned + [(BLANK, word) for word in joined[:blanks]])

@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.tiny_model import words
 from scripts.tiny_model.conversation import Schema
-from scripts.tiny_model.split import Draw
+from scripts.tiny_model.split import Draw, pool
 
 
 def schema(name: str, description: str, parameters: dict[str, Any], required: list[str]) -> Schema:
@@ -60,10 +60,10 @@ READ_FILE = schema(
 )
 SHIPPED = (CALCULATOR, CURRENT_TIME, LIST_FILES, READ_FILE)
 
-VERBS = (
+VERBS = pool(
     "send book find open delete create play stop order check show count sort print share archive rename update start "
     "cancel reserve track measure paint repair clean copy export import load lock unlock mark pause publish rate"
-).split()
+)
 FIELDS = ("name", "title", "id", "code", "label", "key", "target", "item", "value", "topic", "place", "owner")
 FIELD_DESCRIPTIONS = ("The {f} of the {n}", "{F}", "{F} of the {n}", "The {f}")
 DESCRIPTIONS = ("{V} a {n}.", "{V} the {n} with the given {f}.", "{V} one {n} and tell the result.", "{V}s a {n}.")
@@ -99,11 +99,13 @@ def invent(draw: Draw, verb: str = "", noun: str = "") -> InventedTool:
     verb, noun = verb or draw.rng.choice(VERBS), noun or words.thing(draw)
     field = draw.rng.choice(FIELDS)
     number_field = draw.rng.choice(NUMBER_FIELDS) if draw.chance(0.35) else ""
-    parameters: dict[str, Any] = {field: text(draw.rng.choice(FIELD_DESCRIPTIONS).format(
-        f=field, F=field.capitalize(), n=noun))}
+    parameters: dict[str, Any] = {
+        field: text(draw.rng.choice(FIELD_DESCRIPTIONS).format(f=field, F=field.capitalize(), n=noun))
+    }
     if number_field:
-        parameters[number_field] = integer(draw.rng.choice(FIELD_DESCRIPTIONS).format(
-            f=number_field, F=number_field.capitalize(), n=noun))
+        parameters[number_field] = integer(
+            draw.rng.choice(FIELD_DESCRIPTIONS).format(f=number_field, F=number_field.capitalize(), n=noun)
+        )
     description = draw.rng.choice(DESCRIPTIONS)
     form = schema(
         invented_name(draw, verb, noun),
@@ -118,10 +120,18 @@ HAND_WRITTEN = (
     schema("get_weather", "Tell the weather of a city.", {"city": text("Name of the city")}, ["city"]),
     schema("search_notes", "Search the notes for a word.", {"query": text("What to search for")}, ["query"]),
     schema("search_web", "Search the web.", {"query": text("What to search for")}, ["query"]),
-    schema("write_file", "Write a text file of the workspace.",
-           {"path": text("File, relative to the workspace"), "content": text("The text")}, ["path", "content"]),
-    schema("translate", "Translate a text into another language.",
-           {"text": text("The text"), "language": text("For example German")}, ["text", "language"]),
+    schema(
+        "write_file",
+        "Write a text file of the workspace.",
+        {"path": text("File, relative to the workspace"), "content": text("The text")},
+        ["path", "content"],
+    ),
+    schema(
+        "translate",
+        "Translate a text into another language.",
+        {"text": text("The text"), "language": text("For example German")},
+        ["text", "language"],
+    ),
     schema("run_command", "Run a command in the shell.", {"command": text("The command line")}, ["command"]),
     schema("send_email", "Send an e-mail.", {"to": text("Who gets it"), "subject": text("Subject")}, ["to", "subject"]),
     schema("set_timer", "Set a timer.", {"minutes": integer("How many minutes")}, ["minutes"]),
@@ -129,8 +139,12 @@ HAND_WRITTEN = (
     schema("get_price", "Tell the price of an item.", {"item": text("Name of the item")}, ["item"]),
     schema("remember", "Store a fact for later.", {"fact": text("The fact")}, ["fact"]),
     schema("fetch_url", "Fetch a web page as text.", {"url": text("Address of the page")}, ["url"]),
-    schema("add_event", "Add an event to the calendar.",
-           {"title": text("What it is"), "date": text("Year-month-day")}, ["title", "date"]),
+    schema(
+        "add_event",
+        "Add an event to the calendar.",
+        {"title": text("What it is"), "date": text("Year-month-day")},
+        ["title", "date"],
+    ),
     schema("query_database", "Run a query on the database.", {"sql": text("The query")}, ["sql"]),
 )
 

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from scripts.tiny_model.split import Draw
+import builtins
+import json
+import keyword
+from functools import cache
+from pathlib import Path
 
-NAMES = tuple(
+from scripts.tiny_model.split import Draw, pool
+
+NAMES = pool(
     "Mara Jonas Priya Tomas Elena Yusuf Ingrid Pavel Noor Felix Amara Diego Hanna Kenji Lucia Omar Petra Samir Tessa "
     "Viktor Wanda Xavier Yara Zane Anton Bianca Carlos Dalia Emil Farah Goran Helga Igor Jasmin Karim Leila Marco "
     "Nadia Otto Paula Quentin Rosa Stefan Tara Ulrich Vera Willem Ximena Yannick Zoe Alice Bob Carol Dave Erin Frank "
     "Grace Heidi Ivan Judy Mallory Niaj Olivia Peggy Rupert Sybil Trent Ursula Victor Walter Anna Ben Clara David "
-    "Eva Fritz Greta Hugo Iris Jan Kai Lena Max Nina Oskar Pia Robin Sara Tim Uma".split()
+    "Eva Fritz Greta Hugo Iris Jan Kai Lena Max Nina Oskar Pia Robin Sara Tim Uma"
 )
-WORDS = tuple(
+WORDS = pool(
     "lantern river garden harbour copper window bridge forest candle orchard marble needle ocean paper quartz ribbon "
     "silver temple umbrella valley winter yarn anchor basket castle desert engine feather glacier hammer island jacket "
-    "kettle ladder mirror nest oven pocket quilt rocket saddle tunnel village whistle acorn blanket cactus dragon eagle "
-    "falcon guitar honey insect jungle kitten lemon magnet nectar onion pepper rabbit salmon tiger violin walnut zebra "
-    "apple bread cheese coffee dinner energy flower ginger history idea journey kitchen letter market number office "
-    "planet question report school summer theory travel uncle vision water weather year budget design energy project "
+    "kettle ladder mirror nest oven pocket quilt rocket saddle tunnel village whistle acorn blanket cactus dragon "
+    "eagle falcon guitar honey insect jungle kitten lemon magnet nectar onion pepper rabbit salmon tiger violin walnut "
+    "zebra apple bread cheese coffee dinner flower ginger idea journey kitchen market office "
+    "planet school summer theory travel uncle vision water weather year budget "
     "server battery camera database keyboard network printer router sensor monitor cable signal storage turbine solar "
-    "music painting poetry theatre tennis football chess swimming cycling sailing climbing running dancing cooking".split()
+    "music painting poetry theatre tennis football chess swimming cycling sailing climbing running dancing cooking"
 )
-STEMS = tuple(
-    "notes plan readme todo report main index setup config data users orders prices log summary draft letter invoice "
-    "budget agenda minutes recipe ideas changes backlog roadmap guide manual license intro chapter results totals names "
-    "contacts inventory schedule settings utils helpers models views routes server client tests parser lexer engine "
-    "scores weights limits cities animals songs books films travel shopping tasks diary journal memo story poem essay "
-    "design spec review feedback survey answers questions values numbers sizes errors events metrics costs sales".split()
+STEMS = pool(
+    "notes plan readme todo main index setup config data users orders prices log summary draft invoice "
+    "budget agenda minutes recipe ideas changes backlog roadmap guide manual license intro chapter totals "
+    "contacts inventory schedule settings utils helpers models views routes server client parser lexer engine "
+    "scores weights limits cities animals songs books films travel shopping diary journal memo story poem essay "
+    "design spec review feedback survey sizes events metrics costs sales"
 )
-FOLDERS = tuple(
-    "src app docs notes data lib tests config scripts tools assets images reports archive backup build public private "
-    "home work projects drafts logs static templates modules core api web shared examples inbox letters plans research "
-    "samples pages content media input output old new misc temp users finance legal team".split()
+FOLDERS = pool(
+    "src app docs notes data lib config scripts assets images archive backup build public private "
+    "home projects drafts logs static templates modules core api web shared examples inbox plans "
+    "samples pages content media input output old new misc temp users finance legal team"
 )
 EXTENSIONS = ("txt", "md", "txt", "md", "py", "json", "csv", "yaml", "toml", "log", "html")
-ZONES = tuple(
+# Names that a user is likely to try; they are shown in training and never asked for as held-out values.
+USUAL_FILES = pool(
+    "README.md pyproject.toml Makefile main.py report.md results.txt tasks.md LICENSE package.json requirements.txt "
+    "Dockerfile test_main.py setup.py .gitignore CHANGELOG.md names.txt numbers.txt questions.md tests/test_app.py"
+)
+ZONES = pool(
     "Europe/Berlin Europe/Paris Europe/London Europe/Madrid Europe/Rome Europe/Vienna Europe/Zurich Europe/Lisbon "
     "Europe/Dublin Europe/Oslo Europe/Stockholm Europe/Helsinki Europe/Warsaw Europe/Prague Europe/Budapest "
     "Europe/Athens Europe/Istanbul Europe/Moscow Europe/Kyiv Europe/Amsterdam Europe/Brussels Europe/Copenhagen "
@@ -43,12 +54,36 @@ ZONES = tuple(
     "Australia/Melbourne Pacific/Auckland Pacific/Honolulu America/New_York America/Chicago America/Denver "
     "America/Los_Angeles America/Toronto America/Vancouver America/Mexico_City America/Bogota America/Lima "
     "America/Sao_Paulo America/Santiago America/Buenos_Aires America/Halifax America/Anchorage Africa/Cairo "
-    "Africa/Lagos Africa/Nairobi Africa/Johannesburg Africa/Casablanca Africa/Accra Atlantic/Reykjavik UTC".split()
+    "Africa/Lagos Africa/Nairobi Africa/Johannesburg Africa/Casablanca Africa/Accra Atlantic/Reykjavik UTC"
 )
-CITIES = ("Berlin Paris London Madrid Rome Vienna Zurich Lisbon Tokyo Seoul Singapore Dubai Sydney Chicago "
-          "Toronto Cairo Moscow Istanbul Oslo Amsterdam").split()
+CITIES = pool(
+    "Berlin Paris London Madrid Rome Vienna Zurich Lisbon Tokyo Seoul Singapore Dubai Sydney Chicago "
+    "Toronto Cairo Moscow Istanbul Oslo Amsterdam"
+)
 _CITY_ZONES = {zone.split("/")[-1]: zone for zone in ZONES}
 CITY_ZONES = {city: _CITY_ZONES[city] for city in CITIES} | {"New York": "America/New_York"}
+
+
+# Words that mean something in the functions of the coder, so they can't be names there.
+TAKEN = {*keyword.kwlist, *dir(builtins), "first", "second", "result", "answer", "i", "x"}
+TOKENIZER = Path(__file__).with_name("tokenizer.json")
+
+
+@cache
+def token_texts() -> tuple[str, ...]:
+    """The tokens that are pieces of words; a token that is never copied in training is not copied later either."""
+    if not TOKENIZER.exists():
+        return ("a",)
+    merges = json.loads(TOKENIZER.read_text(encoding="utf-8"))["merges"]
+    return tuple(text for left, right in merges if (text := left + right).isascii() and text.isalpha())
+
+
+def token_word(draw: Draw) -> str:
+    """A word made of random tokens."""
+    while True:
+        word = "".join(draw.rng.choice(token_texts()) for _ in range(draw.rng.choice((1, 2, 2, 3))))
+        if word.lower() not in TAKEN and draw.allowed_word(word):
+            return word
 
 
 def name(draw: Draw) -> str:
@@ -58,6 +93,8 @@ def name(draw: Draw) -> str:
 
 def thing(draw: Draw) -> str:
     """A noun, invented in one draw of four."""
+    if not draw.held_out and draw.chance(0.1):
+        return token_word(draw).lower()
     return draw.invented() if draw.chance(0.25) else draw.word(WORDS)
 
 
@@ -72,8 +109,12 @@ def things(draw: Draw, count: int) -> list[str]:
 
 
 def file_name(draw: Draw) -> str:
-    """A file name without a folder, such as budget_report.md."""
+    """A file name without a folder, such as budget_plan.md."""
+    if not draw.held_out and draw.chance(0.08):
+        return draw.rng.choice(USUAL_FILES)
     stem = draw.invented() if draw.chance(0.3) else draw.word(STEMS)
+    if not draw.held_out and draw.chance(0.12):
+        stem = token_word(draw)
     if draw.chance(0.2):
         stem += draw.rng.choice("_-") + (draw.word(STEMS) if draw.chance(0.6) else draw.digits(1, 4))
     if draw.chance(0.1):

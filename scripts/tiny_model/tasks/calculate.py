@@ -28,7 +28,14 @@ ASK = (
     "[Do you know|Work out] {e}[?|, please]",
 )
 PLAIN = {
-    "{a} * {b}": ("{a} * {b}", "{a}*{b}", "{a} times {b}", "{a} multiplied by {b}", "the product of {a} and {b}", "{a} x {b}"),
+    "{a} * {b}": (
+        "{a} * {b}",
+        "{a}*{b}",
+        "{a} times {b}",
+        "{a} multiplied by {b}",
+        "the product of {a} and {b}",
+        "{a} x {b}",
+    ),
     "{a} + {b}": ("{a} + {b}", "{a}+{b}", "{a} plus {b}", "the sum of {a} and {b}", "{a} and {b} added together"),
     "{a} - {b}": ("{a} - {b}", "{a}-{b}", "{a} minus {b}", "the difference between {a} and {b}", "{a} less {b}"),
     "{a} / {b}": ("{a} / {b}", "{a}/{b}", "{a} divided by {b}", "the quotient of {a} and {b}", "{a} over {b}"),
@@ -55,6 +62,12 @@ LONGER = {
     "{a} ** 2": ("{a} squared", "the square of {a}", "{a} ** 2", "{a}^2"),
     "{a} ** 3": ("{a} cubed", "{a} ** 3", "{a} to the power of 3", "{a}^3"),
 }
+ORDERS = {
+    "{a} * {b}": ("=Multiply {a} by {b}", "[Multiply|Please multiply|Now multiply] {a} [by|with] {b}[.|]"),
+    "{a} + {b}": ("=Add {a} and {b}", "[Add|Please add|Now add] {a} [and|to] {b}[.|]"),
+    "{b} - {a}": ("=Subtract {a} from {b}", "[Subtract|Please subtract|Now subtract|Take] {a} from {b}[.|]"),
+    "{a} / {b}": ("=Divide {a} by {b}", "[Divide|Please divide|Now divide] {a} by {b}[.|]"),
+}
 FOLLOW = {
     "{r} + {c}": ("add {c}", "add {c} to the result", "add {c} to it"),
     "{r} - {c}": ("subtract {c}", "subtract {c} from the result", "subtract {c} from it", "take away {c}"),
@@ -64,9 +77,17 @@ FOLLOW = {
 JOIN = ("{q} [Then|After that|And then|Now] {f}.", "{q} [Then|Next|Afterwards|And] {f}[.|, please.]")
 FIRST = ("What is {e}?", "How much is {e}?", "Calculate {e}.", "Compute {e}.", "Work out {e}.", "What's {e}?")
 ONE_SENTENCE = ("[Calculate|Compute|Work out|Take] {e}[, then| and then| and] {f}[.|]",)
-ERRORS = ("division by zero", "the result is too large", "cannot read {w} in the expression", "unknown name {w}",
-          "the expression is not complete", "the expression is longer than {n} characters", "timed out after {n} s",
-          "{w} is not a number", "the calculator is not available. Try again later")
+ERRORS = (
+    "division by zero",
+    "the result is too large",
+    "cannot read {w} in the expression",
+    "unknown name {w}",
+    "the expression is not complete",
+    "the expression is longer than {n} characters",
+    "timed out after {n} s",
+    "{w} is not a number",
+    "the calculator is not available. Try again later",
+)
 
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -83,7 +104,7 @@ def evaluated(expression: str) -> str:
     fractions = _NUMBER.sub(lambda found: f"Fraction('{found.group()}')", expression)
     try:
         # The expression was made above out of digits and operators, so it holds nothing but arithmetic.
-        value = eval(fractions, {"Fraction": Fraction})
+        value = eval(fractions, {"Fraction": Fraction})  # noqa: S307
     except ZeroDivisionError:
         return "Error: division by zero"
     if value.denominator == 1:
@@ -100,6 +121,16 @@ def expression(draw: Draw, longer: float = 0.35) -> tuple[str, str]:
     return said.format(**values), form.format(**values)
 
 
+def question(draw: Draw) -> tuple[str, str]:
+    """The user's question and what the calculator gets."""
+    if draw.chance(0.15):
+        form = draw.rng.choice(list(ORDERS))
+        values = {letter: number(draw) for letter in "ab"}
+        return draw.pick(*ORDERS[form]).format(**values), form.format(**values)
+    said, wanted = expression(draw)
+    return sentence_case(draw.pick(*ASK).format(e=said)), wanted
+
+
 def sentence_case(text: str) -> str:
     """The text with its first letter made a capital."""
     return text[:1].upper() + text[1:]
@@ -112,13 +143,13 @@ def on_side(draw: Draw, result: str) -> bool:
 
 def one_step(draw: Draw) -> Turn:
     """A calculation: thought, call, result, answer."""
-    said, wanted = expression(draw)
+    asked, wanted = question(draw)
     result = evaluated(wanted)
     while not on_side(draw, result):
-        said, wanted = expression(draw)
+        asked, wanted = question(draw)
         result = evaluated(wanted)
     turn = Turn(needed=[CALCULATOR])
-    turn.talk.user(sentence_case(draw.pick(*ASK).format(e=said)))
+    turn.talk.user(asked)
     if draw.chance(0.06):
         words = draw.rng.choice(ERRORS).format(w=draw.invented(), n=draw.digits(2, 4))
         result = f"Error: {words}"
@@ -142,11 +173,11 @@ def two_steps(draw: Draw) -> Turn:
             break
     follow = draw.rng.choice(FOLLOW[form]).format(c=operand)
     if draw.chance(0.3):
-        question = draw.pick(*ONE_SENTENCE).format(e=said, f=follow)
+        text = draw.pick(*ONE_SENTENCE).format(e=said, f=follow)
     else:
-        question = draw.pick(*JOIN).format(q=draw.rng.choice(FIRST).format(e=said), f=follow)
+        text = draw.pick(*JOIN).format(q=draw.rng.choice(FIRST).format(e=said), f=follow)
     turn = Turn(needed=[CALCULATOR])
-    turn.talk.user(question)
+    turn.talk.user(text)
     turn.talk.call(f"I need to calculate {first}.", "calculator", {"expression": first}, middle)
     turn.talk.call(f"Now I need to calculate {second}.", "calculator", {"expression": second}, result)
     turn.talk.reply(f"{second} = {result}.")
@@ -158,10 +189,13 @@ def two_questions(draw: Draw) -> Turn:
     pairs = [expression(draw, 0.1) for _ in range(2)]
     while not all(on_side(draw, evaluated(wanted)) for _, wanted in pairs):
         pairs = [expression(draw, 0.1) for _ in range(2)]
-    question = draw.pick("What is {a}[ and|, and] what is {b}?", "What is {a}? [And w|W]hat is {b}?",
-                         "[Calculate|Compute] {a}[ and| and then| and also] {b}[.|]")
+    text = draw.pick(
+        "What is {a}[ and|, and] what is {b}?",
+        "What is {a}? [And w|W]hat is {b}?",
+        "[Calculate|Compute] {a}[ and| and then| and also] {b}[.|]",
+    )
     turn = Turn(needed=[CALCULATOR])
-    turn.talk.user(question.format(a=pairs[0][0], b=pairs[1][0]))
+    turn.talk.user(text.format(a=pairs[0][0], b=pairs[1][0]))
     answers = []
     for place, (_, wanted) in enumerate(pairs):
         result = evaluated(wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from scripts.tiny_model import words
-from scripts.tiny_model.split import Draw
+from scripts.tiny_model.split import Draw, pool
 from scripts.tiny_model.tasks.turn import Turn, failure
 from scripts.tiny_model.tools import CURRENT_TIME
 
@@ -40,7 +40,7 @@ DATE_THERE = (
     "[Which day is it|What date is it][| today| now] in {z}?",
     "[Please t|T]ell me [the date|which day it is] in {z}[.|]",
 )
-ABBREVIATIONS = "CET CEST GMT BST EST EDT PST PDT JST IST MSK AEST NZST WAT EAT SAST KST HKT".split()
+ABBREVIATIONS = pool("CET CEST GMT BST EST EDT PST PDT JST IST MSK AEST NZST WAT EAT SAST KST HKT")
 
 
 def moment(draw: Draw, utc: bool) -> tuple[datetime, str]:
@@ -69,8 +69,9 @@ def elsewhere(draw: Draw) -> Turn:
     date = draw.chance(0.25)
     at, result = moment(draw, zone == "UTC")
     if draw.chance(0.08):
-        result = "Error: " + draw.rng.choice(("unknown timezone {z}", "{z} is not a known timezone. Use an IANA name",
-                                              "no timezone is called {z}")).format(z=zone)
+        result = "Error: " + draw.rng.choice(
+            ("unknown timezone {z}", "{z} is not a known timezone. Use an IANA name", "no timezone is called {z}")
+        ).format(z=zone)
     turn = Turn(needed=[CURRENT_TIME])
     turn.talk.user(draw.pick(*(DATE_THERE if date else TIME_THERE)).format(z=said))
     turn.talk.call(f"I need the {'date' if date else 'time'} in {zone}.", "current_time", {"timezone": zone}, result)

@@ -26,7 +26,8 @@ MESSAGES = (
     "assert {call} == {right}\nAssertionError: got {got}",
     "assert {call} == {right}\nAssertionError",
     "E       assert {got} == {right}\nE        +  where {got} = {call}",
-    'Traceback (most recent call last):\n  File "test.py", line 2, in <module>\n    assert {call} == {right}\nAssertionError',
+    'Traceback (most recent call last):\n  File "test.py", line 2, in <module>\n'
+    "    assert {call} == {right}\nAssertionError",
     "FAILED: {call} returned {got}, expected {right}",
 )
 
@@ -94,8 +95,8 @@ def run(code: str, call: str) -> str:
     """What a call gives, as its text; the error's text when it raises. The code is our own."""
     space: dict[str, Any] = {}
     try:
-        exec(code, space)
-        return repr(eval(call, space))
+        exec(code, space)  # noqa: S102
+        return repr(eval(call, space))  # noqa: S307
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
@@ -109,8 +110,11 @@ def asserts(wanted: Function) -> list[str]:
 
 def steps(wanted: Function) -> list[str]:
     """The plan for a function."""
-    return [f"Write {wanted.signature} so that it {wanted.does}", f"Write tests for {wanted.name}",
-            f"Run the tests and repair {wanted.name}"]
+    return [
+        f"Write {wanted.signature} so that it {wanted.does}",
+        f"Write tests for {wanted.name}",
+        f"Run the tests and repair {wanted.name}",
+    ]
 
 
 def numbered(lines: list[str]) -> str:
@@ -141,7 +145,9 @@ def write(draw: Draw) -> Conversation:
 def write_tests(draw: Draw) -> Conversation:
     """Write tests for a function that does not exist yet."""
     wanted = function(draw)
-    return conversation(draw, "tests", "coder", f"Write tests for: {task(draw, wanted)}", block("\n".join(asserts(wanted))))
+    return conversation(
+        draw, "tests", "coder", f"Write tests for: {task(draw, wanted)}", block("\n".join(asserts(wanted)))
+    )
 
 
 def broken(draw: Draw, wanted: Function) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scripts.tiny_model import words
-from scripts.tiny_model.split import Draw
+from scripts.tiny_model.split import Draw, pool
 from scripts.tiny_model.tasks.calculate import evaluated
 from scripts.tiny_model.tasks.turn import Turn, failure
 from scripts.tiny_model.tools import CALCULATOR, LIST_FILES, READ_FILE
@@ -23,7 +23,8 @@ LIST_HERE = (
     "[Which|What] files are [here|there|in the workspace|in this folder]?",
     "[Please l|L]ist [the|all|all the] files[| here| in the workspace][.|]",
     "[Show|Tell] me [the files|all files|what files there are][.|]",
-    "What is in [the workspace|this folder|here]?",
+    "What is in [the workspace|this folder|the current folder]?",
+    "List the files in [this|the current] folder[.|]",
 )
 READ = (
     "=What does {p} say?",
@@ -36,13 +37,58 @@ READ = (
     "[Open|Print] [the file |]{p}[.|]",
     "[Tell me what is in|I want to see] [the file |]{p}[.|]",
 )
-READ_FROM = ("Read {p} from line {n}[| on][.|]", "[Show|Read] [the file |]{p}[,|] [starting at|beginning with] line {n}[.|]")
+READ_FROM = (
+    "Read {p} from line {n}[| on][.|]",
+    "[Show|Read] [the file |]{p}[,|] [starting at|beginning with] line {n}[.|]",
+)
 READ_FIRST = ("Read the first {n} lines of [the file |]{p}[.|]", "[Show me|Print] the first {n} lines of {p}[.|]")
-FILLER = (
+FILLER = pool(
     "the a of to and in is it for that with on as are this be by or from at not can all we you has will one our more "
     "new was when what which there their if do how about out up use time first some must should would people way day "
     "two into only other also very after before because every any now work made make good well need next last here"
-).split()
+)
+
+
+ODD = (
+    "don't",
+    "it's",
+    "{w}'s",
+    "({w})",
+    '"{w}"',
+    "`{w}()`",
+    "{w}_{n}",
+    "{w}{n}",
+    "{W}{w}",
+    "{w}/{w}",
+    "https://{w}.org/{n}",
+    "{n}%",
+    "{w}-{w}",
+    "{w},",
+    "{w}:",
+    "**{w}**",
+    "caf\u00e9",
+    "\u2014",
+    "\u2192",
+    "gr\u00fcn",
+    "e.g.",
+    "{w}.{w}",
+    "#{n}",
+    "{n}.{n}",
+    "${n}",
+    "[{w}]",
+    "<{w}>",
+    "{w}=",
+    "*",
+    "|",
+    "&",
+    "{w};",
+)
+
+
+def odd(draw: Draw) -> str:
+    """A word with signs in it, as real files have them."""
+    word = draw.invented()
+    return draw.rng.choice(ODD).format(w=word, W=word.capitalize(), n=draw.digits(1, 4))
 
 
 def sentence(draw: Draw, longest: int = 12) -> str:
@@ -51,6 +97,8 @@ def sentence(draw: Draw, longest: int = 12) -> str:
     for _ in range(draw.rng.randint(3, longest)):
         kind = draw.rng.random()
         row.append(words.thing(draw) if kind < 0.4 else draw.digits(1, 5) if kind < 0.5 else draw.rng.choice(FILLER))
+        if draw.chance(0.04):
+            row[-1] = odd(draw)
     if draw.chance(0.2):
         row[0] = words.name(draw)
     end = draw.rng.choice((".", ".", ".", "", "!", "?"))
@@ -60,16 +108,37 @@ def sentence(draw: Draw, longest: int = 12) -> str:
 def line(draw: Draw) -> str:
     """One line of a file: prose, a heading, a list entry, a setting, a row of a table or code."""
     thing, number = words.thing(draw), draw.digits(1, 5)
-    form = draw.rng.choice((
-        "{s}", "{s}", "{s}", "# {S}", "- {s}", "{t} = {n}", "{t}: {n}", "{t}: {s}", "{t},{n}", '"{t}": "{s}"',
-        "def {t}({u}):", "    return {t} + {n}", "import {t}", "{T} {n}", "TODO: {s}", "1. {s}",
-    ))
-    return form.format(s=sentence(draw), S=sentence(draw, 4), t=thing, T=thing.capitalize(), u=words.thing(draw), n=number)
+    form = draw.rng.choice(
+        (
+            "{s}",
+            "{s}",
+            "{s}",
+            "# {S}",
+            "- {s}",
+            "{t} = {n}",
+            "{t}: {n}",
+            "{t}: {s}",
+            "{t},{n}",
+            '"{t}": "{s}"',
+            "def {t}({u}):",
+            "    return {t} + {n}",
+            "import {t}",
+            "{T} {n}",
+            "TODO: {s}",
+            "1. {s}",
+        )
+    )
+    return form.format(
+        s=sentence(draw), S=sentence(draw, 4), t=thing, T=thing.capitalize(), u=words.thing(draw), n=number
+    )
 
 
 def content(draw: Draw) -> str:
     """The text of a file of 1 to 7 lines."""
-    lines = [line(draw) for _ in range(draw.rng.choice((1, 1, 1, 2, 2, 3, 3, 4, 5, 7)))]
+    count = draw.rng.choice((1, 1, 1, 2, 2, 3, 3, 4, 5, 7)) if draw.chance(0.97) else draw.rng.randint(8, 40)
+    lines = [line(draw) for _ in range(count)]
+    if draw.chance(0.05):
+        lines[0] = sentence(draw, 40)
     if len(lines) > 2 and draw.chance(0.25):
         lines[1] = ""
     if draw.chance(0.05):
@@ -87,12 +156,21 @@ def says(path: str, text: str) -> str:
 
 def missing(draw: Draw, path: str) -> str:
     """An error of a file tool."""
-    form = draw.rng.choice((
-        "{p} does not exist", "no such file: {p}", "{p} is a folder", "{p} is outside the workspace",
-        "permission denied for {p}", "{p} is not a text file", "cannot open {p}. List the folder first",
-        "there is no file {p}. Its folder holds {q}", "'{p}' does not exist", "{p} was not found in the workspace",
-        "reading {p} is not allowed by the permissions",
-    ))
+    form = draw.rng.choice(
+        (
+            "{p} does not exist",
+            "no such file: {p}",
+            "{p} is a folder",
+            "{p} is outside the workspace",
+            "permission denied for {p}",
+            "{p} is not a text file",
+            "cannot open {p}. List the folder first",
+            "there is no file {p}. Its folder holds {q}",
+            "'{p}' does not exist",
+            "{p} was not found in the workspace",
+            "reading {p} is not allowed by the permissions",
+        )
+    )
     return "Error: " + form.format(p=path, q=words.file_name(draw))
 
 
@@ -142,7 +220,9 @@ def reading(draw: Draw) -> Turn:
     text = missing(draw, path) if draw.chance(0.1) else content(draw)
     turn = Turn(needed=[READ_FILE])
     turn.talk.user(question)
-    turn.talk.call(f"I need to read {path}.", "read_file", {"path": path, **arguments}, text + draw.rng.choice(("", "", "", "\n")))
+    turn.talk.call(
+        f"I need to read {path}.", "read_file", {"path": path, **arguments}, text + draw.rng.choice(("", "", "", "\n"))
+    )
     turn.talk.reply(failure(text) if text.startswith("Error") else says(path, text))
     return turn
 
@@ -159,11 +239,13 @@ def list_then_read(draw: Draw) -> Turn:
     path = f"{folder}/{found[0]}"
     text = content(draw)
     turn = Turn(needed=[LIST_FILES, READ_FILE])
-    turn.talk.user(draw.pick(
-        "List the files in {p}[ and| and then|, then] read the first[| one].",
-        "[Read|Show me|Open] the first file in {p}[.|]",
-        "[Look into|Look in|Open] {p} and read the first file[.|]",
-    ).format(p=folder))
+    turn.talk.user(
+        draw.pick(
+            "List the files in {p}[ and| and then|, then] read the first[| one].",
+            "[Read|Show me|Open] the first file in {p}[.|]",
+            "[Look into|Look in|Open] {p} and read the first file[.|]",
+        ).format(p=folder)
+    )
     turn.talk.call(f"I need to list the files in {folder}.", "list_files", {"path": folder}, "\n".join(found))
     turn.talk.call(f"Now I need to read {path}.", "read_file", {"path": path}, text)
     turn.talk.reply(says(path, text))
@@ -174,9 +256,13 @@ def read_two(draw: Draw) -> Turn:
     """Read two files."""
     paths = [words.path(draw), words.path(draw)]
     turn = Turn(needed=[READ_FILE])
-    turn.talk.user(draw.pick(
-        "Read {a} and {b}[.|]", "[What do|Tell me what] {a} and {b} say[?|]", "[Show me|Open|Print] {a} and [then |]{b}[.|]",
-    ).format(a=paths[0], b=paths[1]))
+    turn.talk.user(
+        draw.pick(
+            "Read {a} and {b}[.|]",
+            "[What do|Tell me what] {a} and {b} say[?|]",
+            "[Show me|Open|Print] {a} and [then |]{b}[.|]",
+        ).format(a=paths[0], b=paths[1])
+    )
     texts = [line(draw) for _ in paths]
     for word, path, text in zip(("I", "Now I"), paths, texts, strict=True):
         turn.talk.call(f"{word} need to read {path}.", "read_file", {"path": path}, text)
@@ -188,14 +274,20 @@ def read_then_calculate(draw: Draw) -> Turn:
     """Read a number in a file and calculate with it."""
     path, thing = words.path(draw), words.thing(draw)
     found, operand = draw.digits(1, 5), draw.digits(1, 4)
-    sign, order = draw.rng.choice((("*", "multiply {w} by {n}"), ("+", "add {n} to {w}"), ("-", "subtract {n} from {w}")))
+    sign, order = draw.rng.choice(
+        (("*", "multiply {w} by {n}"), ("+", "add {n} to {w}"), ("-", "subtract {n} from {w}"))
+    )
     said = order.format(w="the number[| in it]", n="{n}")
     turn = Turn(needed=[READ_FILE, CALCULATOR])
-    turn.talk.user(draw.pick(
-        "Read {p}[ and| and then|, then] " + said + "[.|]", "[Take|Open|Look at] {p} and " + said + "[.|]",
-    ).format(p=path, n=operand))
+    turn.talk.user(
+        draw.pick(
+            "Read {p}[ and| and then|, then] " + said + "[.|]",
+            "[Take|Open|Look at] {p} and " + said + "[.|]",
+        ).format(p=path, n=operand)
+    )
     text = draw.rng.choice(("{n}", "{t}: {n}", "{t} = {n}", "The {t} is {n}.", "{n} {t}", "# {T}\n{n}")).format(
-        n=found, t=thing, T=thing.capitalize())
+        n=found, t=thing, T=thing.capitalize()
+    )
     wanted = f"{found} {sign} {operand}"
     turn.talk.call(f"I need to read {path}.", "read_file", {"path": path}, text)
     turn.talk.call(f"Now I need to calculate {wanted}.", "calculator", {"expression": wanted}, evaluated(wanted))

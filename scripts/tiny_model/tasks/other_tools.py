@@ -27,10 +27,31 @@ ASK_NUMBER = (
     "[I want to|I need to] {verb} the {n} {v} with [the |]{g} {k}[.|]",
     "{V} a {n} with [the |]{f} {v} and [the |]{g} {k}[.|]",
 )
-RESULTS = ("done", "ok", "{w}", "{n}", "status: {w}", "{w} {n}", '{{"status": "{w}", "id": {n}}}', "{s}", "The {w} is {n}",
-           "{n} {w}s", "id {n}", "not found", "no {w} left")
-ERRORS = ("no {w} with this name", "{w} is not available", "the {w} is locked. Try again later", "unknown {w}",
-          "permission denied", "timed out after {n} s", "the server answered {n}", "{w} must be a number")
+RESULTS = (
+    "done",
+    "ok",
+    "{w}",
+    "{n}",
+    "status: {w}",
+    "{w} {n}",
+    '{{"status": "{w}", "id": {n}}}',
+    "{s}",
+    "The {w} is {n}",
+    "{n} {w}s",
+    "id {n}",
+    "not found",
+    "no {w} left",
+)
+ERRORS = (
+    "no {w} with this name",
+    "{w} is not available",
+    "the {w} is locked. Try again later",
+    "unknown {w}",
+    "permission denied",
+    "timed out after {n} s",
+    "the server answered {n}",
+    "{w} must be a number",
+)
 
 
 def result_text(draw: Draw) -> str:
@@ -71,37 +92,74 @@ def invented(draw: Draw) -> Turn:
     if tool.number_field:
         arguments[tool.number_field] = int(number)
     question = draw.pick(*(ASK_NUMBER if tool.number_field else ASK)).format(
-        V=tool.verb.capitalize(), verb=tool.verb, n=tool.noun, v=given, f=tool.field, g=tool.number_field, k=number)
+        V=tool.verb.capitalize(), verb=tool.verb, n=tool.noun, v=given, f=tool.field, g=tool.number_field, k=number
+    )
     turn = Turn(needed=[tool.schema], near=tool)
     return finish(turn, draw, question, f"I need to {tool.verb} the {tool.noun} {given}.", tool.name, arguments)
 
 
 _BY_NAME: dict[str, Schema] = {tool["function"]["name"]: tool for tool in HAND_WRITTEN}
 _REQUESTS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
-    "get_weather": (("[What is|How is|Tell me] the weather in {a}[?|.|]", "[Is it raining|Is it cold|How warm is it] in {a}?"),
-                    "I need the weather in {a}.", ("city:C",)),
-    "search_notes": (("[Search|Look in] [my |the ]notes for {a}[.|]", "What do [my |the ]notes say about {a}?"),
-                     "I need to search the notes for {a}.", ("query:t",)),
-    "search_web": (("[Search|Look on] the web for {a}[.|]", "[Find|Look up] {a} on the web[.|]"),
-                   "I need to search the web for {a}.", ("query:t",)),
-    "write_file": (("[Write|Put] {b} [in|into|to] [the file |]{a}[.|]", "[Save|Store] {b} [in|as] [the file |]{a}[.|]"),
-                   "I need to write {a}.", ("path:p", "content:t")),
-    "translate": (("[Translate|Please translate] {a} [in|]to {b}[.|]", "[What is|How do you say] {a} in {b}?"),
-                  "I need to translate {a}.", ("text:t", "language:C")),
-    "run_command": (("[Run|Execute|Start] the command {a}[.|]", "Run {a} in the shell[.|]"),
-                    "I need to run {a}.", ("command:t",)),
-    "send_email": (("[Send|Write] [an e-mail|a mail] to {a} about {b}[.|]", "[Please mail|Mail] {a} about {b}[.|]"),
-                   "I need to send an e-mail to {a}.", ("to:N", "subject:t")),
-    "set_timer": (("[Set|Start] a timer [for|of] {a} minutes[.|]", "[Remind me|Wake me] in {a} minutes[.|]"),
-                  "I need to set a timer.", ("minutes:n",)),
-    "define_word": (("[What does|Tell me what] {a} mean[?|s.]", "[Define|Explain] the word {a}[.|]"),
-                    "I need to look up {a}.", ("word:t",)),
-    "get_price": (("[What is|Tell me] the price of [the |]{a}[?|.|]", "How much does [the |a ]{a} cost?"),
-                  "I need the price of {a}.", ("item:t",)),
-    "remember": (("[Remember|Keep in mind] that {a}[.|]", "[Please remember|Note]: {a}[.|]"),
-                 "I need to remember that.", ("fact:s",)),
-    "fetch_url": (("[Fetch|Open|Load] [the page |]{a}", "What does the page {a} say?"),
-                  "I need to fetch {a}.", ("url:u",)),
+    "get_weather": (
+        ("[What is|How is|Tell me] the weather in {a}[?|.|]", "[Is it raining|Is it cold|How warm is it] in {a}?"),
+        "I need the weather in {a}.",
+        ("city:C",),
+    ),
+    "search_notes": (
+        ("[Search|Look in] [my |the ]notes for {a}[.|]", "What do [my |the ]notes say about {a}?"),
+        "I need to search the notes for {a}.",
+        ("query:t",),
+    ),
+    "search_web": (
+        ("[Search|Look on] the web for {a}[.|]", "[Find|Look up] {a} on the web[.|]"),
+        "I need to search the web for {a}.",
+        ("query:t",),
+    ),
+    "write_file": (
+        ("[Write|Put] {b} [in|into|to] [the file |]{a}[.|]", "[Save|Store] {b} [in|as] [the file |]{a}[.|]"),
+        "I need to write {a}.",
+        ("path:p", "content:t"),
+    ),
+    "translate": (
+        ("[Translate|Please translate] {a} [in|]to {b}[.|]", "[What is|How do you say] {a} in {b}?"),
+        "I need to translate {a}.",
+        ("text:t", "language:C"),
+    ),
+    "run_command": (
+        ("[Run|Execute|Start] the command {a}[.|]", "Run {a} in the shell[.|]"),
+        "I need to run {a}.",
+        ("command:t",),
+    ),
+    "send_email": (
+        ("[Send|Write] [an e-mail|a mail] to {a} about {b}[.|]", "[Please mail|Mail] {a} about {b}[.|]"),
+        "I need to send an e-mail to {a}.",
+        ("to:N", "subject:t"),
+    ),
+    "set_timer": (
+        ("[Set|Start] a timer [for|of] {a} minutes[.|]", "[Remind me|Wake me] in {a} minutes[.|]"),
+        "I need to set a timer.",
+        ("minutes:n",),
+    ),
+    "define_word": (
+        ("[What does|Tell me what] {a} mean[?|s.]", "[Define|Explain] the word {a}[.|]"),
+        "I need to look up {a}.",
+        ("word:t",),
+    ),
+    "get_price": (
+        ("[What is|Tell me] the price of [the |]{a}[?|.|]", "How much does [the |a ]{a} cost?"),
+        "I need the price of {a}.",
+        ("item:t",),
+    ),
+    "remember": (
+        ("[Remember|Keep in mind] that {a}[.|]", "[Please remember|Note]: {a}[.|]"),
+        "I need to remember that.",
+        ("fact:s",),
+    ),
+    "fetch_url": (
+        ("[Fetch|Open|Load] [the page |]{a}", "What does the page {a} say?"),
+        "I need to fetch {a}.",
+        ("url:u",),
+    ),
 }
 
 

@@ -27,7 +27,13 @@ SEVERAL: dict[Maker, float] = {
     files.read_two: 0.5,
     files.read_then_calculate: 1.2,
 }
-NEEDING: tuple[Maker, ...] = (calculate.one_step, clock.clock, files.files, other_tools.invented, other_tools.hand_written)
+NEEDING: tuple[Maker, ...] = (
+    calculate.one_step,
+    clock.clock,
+    files.files,
+    other_tools.invented,
+    other_tools.hand_written,
+)
 
 
 def choose(draw: Draw, makers: dict[Maker, float]) -> Turn:
@@ -56,6 +62,8 @@ def tools_for(draw: Draw, turns: list[Turn]) -> list[Schema] | None:
 
 def assemble(draw: Draw, task: str, turns: list[Turn], tools: list[Schema], role: str = "react") -> Conversation:
     """One conversation of all turns."""
+    if not draw.held_out and draw.chance(0.06):
+        tools = [reordered(tool) for tool in tools]
     conversation = Conversation(task, tools=tools)
     for turn in turns:
         for message in turn.talk.messages:
@@ -74,6 +82,15 @@ def renumber(conversation: Conversation) -> None:
             message["tool_calls"][0]["id"] = f"call_{number}"
         elif message["role"] == "tool":
             message["tool_call_id"] = f"call_{number}"
+
+
+def reordered(schema: Schema) -> Schema:
+    """The schema with its keys in the order of other libraries."""
+    function = schema["function"]
+    form = function["parameters"]
+    properties = {name: dict(reversed(kind.items())) for name, kind in form["properties"].items()}
+    order = {"properties": properties, "required": form["required"], "type": "object"}
+    return {"type": "function", "function": {**function, "parameters": order}}
 
 
 def single(draw: Draw, task: str, maker: Maker) -> Conversation:

@@ -25,33 +25,84 @@ class Kind:
 
 
 KINDS = (
-    Kind(("=Write one sentence about {N} that contains the word {w}.",
-          "[Write|Please write|Make|Give me] [one|a|a single] sentence about {N} [that contains|with|that uses] the word {w}[.|]"),
-         ("{N} talks about the word {w} every day", "{N} found the {w} at home", "Yesterday {N} looked for the {w}",
-          "Everyone knows that {N} likes the {w}", "The {w} belongs to {N} and to nobody else"), "Nw", one_sentence=True),
-    Kind(("=Write an e-mail subject for {N} about {w}.",
-          "[Write|Please write|Make|Give me] [an e-mail subject|a subject|a subject line] for {N} [about|on] [the |]{w}[.|]"),
-         ("News for {N} about {w}", "For {N}: what is new about {w}", "Hello {N}, please read this about {w}"), "Nw", ""),
-    Kind(("=Write a note to {N} with the number {n}.",
-          "[Write|Please write|Make|Give me] a [|short ]note [to|for] {N} [with|that has|that gives] the number {n}[.|]"),
-         ("Dear {N}, your number is {n}", "Please keep the number {n}, {N}", "The number for {N} is {n}"), "Nn"),
-    Kind(("=Write a slogan for {w} that names {N}.",
-          "[Write|Please write|Make|Give me] a [|short ]slogan for [the |]{w} that [names|mentions] {N}[.|]"),
-         ("{N} says: nothing beats {w}", "Everybody needs {w}, and so does {N}", "Try the {w} that {N} trusts"), "wN", "!"),
-    Kind(("=Write a list of {w}, {v} and {u}.",
-          "[Write|Please write|Make|Give me] a [|short ]list of {w}, {v} and {u}[.|, one on each line.|]"),
-         ("- {w}\n- {v}\n- {u}", "1. {w}\n2. {v}\n3. {u}"), "wvu", ""),
+    Kind(
+        (
+            "=Write one sentence about {N} that contains the word {w}.",
+            "[Write|Please write|Make|Give me] [one|a|a single] sentence about {N} "
+            "[that contains|with|that uses] the word {w}[.|]",
+        ),
+        (
+            "{N} talks about the word {w} every day",
+            "{N} found the {w} at home",
+            "Yesterday {N} looked for the {w}",
+            "Everyone knows that {N} likes the {w}",
+            "The {w} belongs to {N} and to nobody else",
+        ),
+        "Nw",
+        one_sentence=True,
+    ),
+    Kind(
+        (
+            "=Write an e-mail subject for {N} about {w}.",
+            "[Write|Please write|Make|Give me] [an e-mail subject|a subject|a subject line] "
+            "for {N} [about|on] [the |]{w}[.|]",
+        ),
+        ("News for {N} about {w}", "For {N}: what is new about {w}", "Hello {N}, please read this about {w}"),
+        "Nw",
+        "",
+    ),
+    Kind(
+        (
+            "=Write a note to {N} with the number {n}.",
+            "[Write|Please write|Make|Give me] a [|short ]note [to|for] {N} "
+            "[with|that has|that gives] the number {n}[.|]",
+        ),
+        ("Dear {N}, your number is {n}", "Please keep the number {n}, {N}", "The number for {N} is {n}"),
+        "Nn",
+    ),
+    Kind(
+        (
+            "=Write a slogan for {w} that names {N}.",
+            "[Write|Please write|Make|Give me] a [|short ]slogan for [the |]{w} that [names|mentions] {N}[.|]",
+        ),
+        ("{N} says: nothing beats {w}", "Everybody needs {w}, and so does {N}", "Try the {w} that {N} trusts"),
+        "wN",
+        "!",
+    ),
+    Kind(
+        (
+            "=Write a list of {w}, {v} and {u}.",
+            "[Write|Please write|Make|Give me] a [|short ]list of {w}, {v} and {u}[.|, one on each line.|]",
+        ),
+        ("- {w}\n- {v}\n- {u}", "1. {w}\n2. {v}\n3. {u}"),
+        "wvu",
+        "",
+    ),
 )
-ENDS = {".": "full stop", "!": "exclamation mark"}
-EXTRA = ("That is all.", "It was a long day.", "Nobody knows why.", "This is only the beginning.", "There is more to say.")
-CRITERIA = {"N": ("names {x}", "mentions {x}"), "n": ("has the number {x}", "contains the number {x}"),
-            "w": ("contains the word {x}", "has the word {x}")}
-CRITIQUE = {"N": "The draft does not name {x}.", "n": "The draft does not have the number {x}.",
-            "w": "The draft does not contain the word {x}."}
-OTHER_CRITIQUE = {"N": ("{x} is missing.", "Name {x}.", "It must mention {x}."),
-                  "n": ("The number {x} is missing.", "It must give the number {x}."),
-                  "w": ("The word {x} is missing.", "It must contain {x}.", "Use the word {x}.")}
-END_CRITIQUE = "The draft does not end with a {x}."
+ENDS = {".": "a full stop", "!": "an exclamation mark"}
+EXTRA = (
+    "That is all.",
+    "It was a long day.",
+    "Nobody knows why.",
+    "This is only the beginning.",
+    "There is more to say.",
+)
+CRITERIA = {
+    "N": ("names {x}", "mentions {x}"),
+    "n": ("has the number {x}", "contains the number {x}"),
+    "w": ("contains the word {x}", "has the word {x}"),
+}
+CRITIQUE = {
+    "N": "The draft does not name {x}.",
+    "n": "The draft does not have the number {x}.",
+    "w": "The draft does not contain the word {x}.",
+}
+OTHER_CRITIQUE = {
+    "N": ("{x} is missing.", "Name {x}.", "It must mention {x}."),
+    "n": ("The number {x} is missing.", "It must give the number {x}."),
+    "w": ("The word {x} is missing.", "It must contain {x}.", "Use the word {x}."),
+}
+END_CRITIQUE = "The draft does not end with {x}."
 LONG_CRITIQUE = "The draft has more than one sentence."
 
 
@@ -159,7 +210,7 @@ def revise(draw: Draw) -> Conversation:
 def criterion(draw: Draw, item: Piece, fault: str) -> str:
     """The criterion whose breach is a fault."""
     if fault == "end":
-        return f"ends with a{'n' if item.kind.end == '!' else ''} {ENDS[item.kind.end]}"
+        return f"ends with {ENDS[item.kind.end]}"
     if fault == "long":
         return "is one sentence"
     return draw.rng.choice(CRITERIA[slot_class(fault)]).format(x=item.values[fault])
