@@ -110,7 +110,16 @@ class Fleet:
         plan = plan_model(self.loaded, name, engine, self._gpus, file)
         await in_background(self._check, plan, engine)
         settings = self.loaded.config.engine
-        spec = LaunchSpec(name, plan.argv, plan.host, plan.port or 0, file, settings.stall_timeout, settings.stop_grace)
+        spec = LaunchSpec(
+            name=name,
+            argv=plan.argv,
+            host=plan.host,
+            port=plan.port or 0,
+            model_file=file,
+            stall_timeout=settings.stall_timeout,
+            stop_grace=settings.stop_grace,
+            health_interval=self.loaded.config.router.health_check_interval,
+        )
         if self._closing:
             raise EngineError(f"model {name!r} is not started: the fleet is stopping")
         model.placement = plan.placement

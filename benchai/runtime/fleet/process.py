@@ -35,6 +35,7 @@ from benchai.runtime.fleet.ports import listening_port, port_owner
 State = Literal["stopped", "starting", "ready", "stopping", "failed"]
 POLL_SECONDS = 0.05
 HEALTH_SECONDS = 5.0
+HEALTH_FAILURES = 2
 SECOND_TERM_SECONDS = 1.0
 
 
@@ -49,6 +50,8 @@ class LaunchSpec:
     model_file: Path
     stall_timeout: float = 120
     stop_grace: float = 5
+    health_interval: float = 60
+    health_deadline: float = 5
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class EngineProcess:
             await asyncio.shield(self.stop())
             raise
         self.state = "ready"
+        self._tasks.append(asyncio.create_task(self._check_health(ready)))
         return ready
 
     def _refuse_taken_port(self) -> None:
@@ -186,6 +190,23 @@ class EngineProcess:
                     raise self._start_error(message, "see the log; engine.stall_timeout sets the limit")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.exited.wait(), POLL_SECONDS)
+
+    async def _check_health(self, ready: Ready) -> None:
+        """End an engine that hangs: the slow check beside its exit, which is noticed at once."""
+        failures = 0
+        async with httpx.AsyncClient(timeout=self.spec.health_deadline, trust_env=False) as client:
+            while failures < HEALTH_FAILURES:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.exited.wait(), self.spec.health_interval)
+                    return
+                try:
+                    (await client.get(ready.base_url.removesuffix("v1") + "health")).raise_for_status()
+                    failures = 0
+                except httpx.HTTPError:
+                    failures += 1
+        if self.alive:
+            self.log.add(f"benchai: /health failed {failures} times in a row, sending SIGKILL")
+            signal_group(ready.pid, signal.SIGKILL)
 
     async def _probe(self, client: httpx.AsyncClient, began: float) -> Ready | None:
         """Look once: is our own process listening, healthy, and serving our model."""
