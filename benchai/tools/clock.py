@@ -43,7 +43,7 @@ def current_time(timezone: str | None = None, now: Callable[[], datetime] = utc_
 
 
 def find_zone(name: str) -> tzinfo:
-    """Return the zone of that IANA name, whatever its case, or the only zone whose last part it is ("Tokyo").
+    """Return the zone of that IANA name, whatever its case, or the only zone with its last part ("Tokyo").
 
     Raises ToolError with the nearest names.
     """
@@ -51,9 +51,11 @@ def find_zone(name: str) -> tzinfo:
     if wanted in _UTC_NAMES:
         return UTC
     zones = _zones()
-    ends = [zones[key] for key in zones if key.rsplit("/", 1)[-1] == wanted]
     if wanted in zones:
         return ZoneInfo(zones[wanted])
+    # a small model knows the city better than the continent: "America/Tokyo" is Tokyo
+    city = wanted.rsplit("/", 1)[-1]
+    ends = [zones[key] for key in zones if key.rsplit("/", 1)[-1] == city]
     if len(ends) == 1:
         return ZoneInfo(ends[0])
     raise _unknown(name, ends or _nearest(wanted, zones))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchai.errors import ToolError
-from benchai.tools.clock import clock_tool, current_time, utc_now
+from benchai.tools.clock import clock_tool, current_time, find_zone, utc_now
 from benchai.tools.tool import ToolContext
 
 
@@ -69,3 +69,7 @@ async def test_tool_tells_the_time_of_its_clock(tmp_path: Path) -> None:
     result = await tool.invoke({"timezone": None}, ToolContext(tmp_path))
     assert result.ok
     assert result.text == "2026-11-22 13:05:09 UTC (UTC+00:00), Sunday"
+
+
+def test_a_city_on_the_wrong_continent_is_found() -> None:
+    assert str(find_zone("America/Tokyo")) == "Asia/Tokyo"
