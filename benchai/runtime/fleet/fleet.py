@@ -78,8 +78,8 @@ class Fleet:
     async def lease(self, role: str) -> AsyncIterator[Endpoint]:
         """See ``Endpoints.lease``."""
         name, model = self.loaded.model_for(role)
-        place_ = self._places.setdefault(role, asyncio.Semaphore(self.loaded.config.concurrency(role)))
-        async with place_:
+        permit = self._places.setdefault(role, asyncio.Semaphore(self.loaded.config.concurrency(role)))
+        async with permit:
             if model.remote:
                 yield self._remote_endpoint(role, name, model)
             else:
