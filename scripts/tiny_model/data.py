@@ -52,25 +52,24 @@ TASKS: dict[str, Callable[[Draw], Conversation]] = {
     "draft": writing.draft,
     "critic": writing.criticise,
     "reviser": writing.revise,
-    "evaluator": writing.evaluate,
 }
 
 # What training shows: threads hold every kind of question, so they stand for most of the agent's rows.
 MIXTURE: dict[Callable[[Draw], Conversation], float] = {
     lambda draw: react.thread(draw, "chat", CHAT, 1, 3): 9.6,
-    lambda draw: react.thread(draw, "long chat", CHAT, 4, 6): 0.4,
     react.without_tools: 0.6,
-    planning.plan: 2.2,
-    planning.orchestrate: 2.2,
-    planning.merge: 1.5,
-    coding.write: 3.5,
-    coding.write_tests: 3.0,
-    coding.repair: 2.5,
-    coding.review: 6.0,
-    writing.draft: 1.0,
-    writing.criticise: 5.0,
-    writing.revise: 2.0,
-    writing.evaluate: 5.0,
+    _single("tool", other_tools.invented): 1.6,
+    _single("refused", react.refused): 1.0,
+    planning.plan: 1.6,
+    planning.orchestrate: 1.8,
+    planning.merge: 1.2,
+    coding.write: 1.8,
+    coding.write_tests: 0.8,
+    coding.repair: 1.4,
+    coding.review: 3.0,
+    writing.draft: 0.6,
+    writing.criticise: 3.0,
+    writing.revise: 1.2,
 }
 
 # The share of drills at the start of training, the conversation at which it has fallen, and what is left of it.

@@ -53,10 +53,6 @@ OTHER_WORDINGS: dict[str, tuple[str, ...]] = {
         "Revise the draft as the critique says.",
         "You rewrite a draft so that it meets the critique. Answer with the text only.",
     ),
-    "evaluator": (
-        'Score the draft. Reply with JSON: {"score": number, "feedback": string}.',
-        'You judge a draft by the criteria. Answer with a JSON object with "score" and "feedback".',
-    ),
 }
 
 

@@ -35,7 +35,7 @@ class Plan:
     `drills`, the data begin with many of them: for weights that can't copy yet.
     """
 
-    steps: int = 8_000
+    steps: int = 7_000
     minutes: float = 55.0
     tokens_per_batch: int = 2_000
     workers: int = 2

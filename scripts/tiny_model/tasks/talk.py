@@ -5,10 +5,8 @@ from __future__ import annotations
 from scripts.tiny_model import words
 from scripts.tiny_model.split import Draw
 from scripts.tiny_model.tasks.turn import Turn, answered
-from scripts.tiny_model.tools import HAND_WRITTEN
 
 UNKNOWN = "I do not know that."
-NO_TOOL = "I have no tool for that."
 SELF = "I am the small demonstration model of BenchAI. I can call tools, make plans and write small functions."
 SMALL_TALK: tuple[tuple[tuple[str, ...], str], ...] = (
     (
@@ -106,7 +104,6 @@ def own_name(draw: Draw) -> Turn:
 def without_tool(draw: Draw, turn: Turn) -> Turn:
     """The question of another turn, answered when its tools are missing."""
     question = turn.talk.messages[0]["content"]
-    offered_by_others = turn.needed[0] in HAND_WRITTEN and question.endswith("?")
-    refused = answered(question, UNKNOWN if offered_by_others else NO_TOOL)
+    refused = answered(question, UNKNOWN)
     refused.forbidden = {tool["function"]["name"] for tool in turn.needed}
     return refused

@@ -1,8 +1,7 @@
-"""Short texts with requirements that can be checked: drafts, critique, revision and scoring."""
+"""Short texts with requirements that can be checked: drafts, critique and revision."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from scripts.tiny_model import words
@@ -87,11 +86,6 @@ EXTRA = (
     "This is only the beginning.",
     "There is more to say.",
 )
-CRITERIA = {
-    "N": ("names {x}", "mentions {x}"),
-    "n": ("has the number {x}", "contains the number {x}"),
-    "w": ("contains the word {x}", "has the word {x}"),
-}
 CRITIQUE = {
     "N": "The draft does not name {x}.",
     "n": "The draft does not have the number {x}.",
@@ -125,7 +119,7 @@ def slot_class(slot: str) -> str:
 
 def fresh(draw: Draw, slot: str) -> str:
     """A value for a slot."""
-    return words.name(draw) if slot == "N" else draw.digits(2, 5) if slot == "n" else words.thing(draw)
+    return draw.word(words.NAMES) if slot == "N" else draw.digits(2, 3) if slot == "n" else draw.word(words.WORDS)
 
 
 def other(draw: Draw, slot: str, values: dict[str, str]) -> str:
@@ -137,13 +131,11 @@ def other(draw: Draw, slot: str, values: dict[str, str]) -> str:
 
 
 def faults_of(draw: Draw, kind: Kind, chance_of_none: float) -> list[str]:
-    """Which faults a draft gets: slots with another value, "end" or "long"; one or two of them, or none."""
+    """The fault that a draft gets: a slot with another value, "end" or "long"; or none."""
     possible = [*kind.slots, *(["end"] if kind.end else []), *(["long"] if kind.one_sentence else [])]
     if draw.chance(chance_of_none):
         return []
-    chosen = draw.rng.sample(possible, draw.rng.choice((1, 1, 1, 2)))
-    # A text that goes on after its first sentence can't lack the sign at its end in a visible way.
-    return [fault for fault in possible if fault in chosen and not (fault == "end" and "long" in chosen)]
+    return [draw.rng.choice(possible)]
 
 
 def piece(draw: Draw, chance_of_none: float = 0.42) -> Piece:
@@ -205,28 +197,3 @@ def revise(draw: Draw) -> Conversation:
     item = piece(draw, 0.0)
     user = f"Task: {asked(draw, item)}\n\nDraft:\n{item.draft}\n\nCritique:\n{critique(item, draw)}"
     return conversation(draw, "reviser", "reviser", user, item.right)
-
-
-def criterion(draw: Draw, item: Piece, fault: str) -> str:
-    """The criterion whose breach is a fault."""
-    if fault == "end":
-        return f"ends with {ENDS[item.kind.end]}"
-    if fault == "long":
-        return "is one sentence"
-    return draw.rng.choice(CRITERIA[slot_class(fault)]).format(x=item.values[fault])
-
-
-def evaluate(draw: Draw) -> Conversation:
-    """Score a draft: ten points shared evenly by the criteria, and the breached ones named."""
-    item = piece(draw, 0.35)
-    possible = [*item.kind.slots, *(["end"] if item.kind.end else []), *(["long"] if item.kind.one_sentence else [])]
-    if "long" in item.faults and "end" in possible:
-        possible.remove("end")
-    chosen = draw.rng.sample(possible, draw.rng.randint(min(2, len(possible)), len(possible)))
-    lines = {fault: criterion(draw, item, fault) for fault in chosen}
-    broken = [lines[fault] for fault in chosen if fault in item.faults]
-    score = int(10 * (len(lines) - len(broken)) / len(lines) + 0.5)
-    feedback = f"Not met: {'; '.join(broken)}." if broken else "Every criterion is met."
-    listed = "\n".join(f"- {line}" for line in lines.values())
-    user = f"Task: {asked(draw, item)}\n\nCriteria:\n{listed}\n\nDraft:\n{item.draft}"
-    return conversation(draw, "evaluator", "evaluator", user, json.dumps({"score": score, "feedback": feedback}))
