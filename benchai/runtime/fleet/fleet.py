@@ -140,8 +140,10 @@ class Fleet:
         if hub is not None:
             from benchai.config.hub import cached_file, download
 
-            if await in_background(cached_file, hub) is None:
-                self._emit(Notice(text=f"fetching {hub} from Hugging Face"))
+            cached = await in_background(cached_file, hub)
+            if cached is not None:
+                return cached
+            self._emit(Notice(text=f"fetching {hub} from Hugging Face"))
             return await in_background(download, hub)
         file = self.loaded.model_file(name)
         assert file is not None
