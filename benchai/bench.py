@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -17,13 +17,16 @@ from benchai.agents.messages import text_of
 from benchai.agents.role import Agents
 from benchai.config import LoadedConfig, load_config, paths
 from benchai.errors import BenchAIError, ConfigError, UsageError, did_you_mean
-from benchai.events import Answer, Event, Notice, Result, RunStarted, StopReason
+from benchai.events import Answer, Event, ModelState, Notice, Result, RunStarted, StopReason
 from benchai.graphs.checkpoints import ThreadStore, open_threads
 from benchai.graphs.context import RunContext
 from benchai.graphs.guards import Budget, BudgetSpent, Ledger
 from benchai.graphs.loader import load_workflows
 from benchai.graphs.registry import Workflow, WorkflowRegistry
+from benchai.runtime.attached import AttachedFleet
+from benchai.runtime.endpoints import Endpoints
 from benchai.runtime.fleet.fleet import Fleet
+from benchai.runtime.serving import models_of, running_server
 from benchai.tools.registry import ToolRegistry, builtin_tools
 from benchai.tools.tool import ToolContext
 
@@ -41,7 +44,7 @@ class Bench:
         self.registry = registry
         self.threads = threads
         self._runs: list[_Run] = []
-        self._fleet = Fleet(loaded, self._broadcast)
+        self._endpoints, self._fleet = self._choose_fleet()
         self._tools = select_tools(loaded)
         self._tool_context = ToolContext(workspace=workspace)
 
@@ -71,11 +74,19 @@ class Bench:
         registry = load_workflows(loaded)
         async with open_threads(paths.threads_file()) as threads:
             bench = cls(loaded, registry, threads, folder)
-            async with bench._fleet:
+            async with bench._fleet or nullcontext():
                 try:
                     yield bench
                 finally:
                     await bench._end_runs()
+
+    def _choose_fleet(self) -> tuple[Endpoints, Fleet | None]:
+        """The fleet of a running server that serves the same models, or one of our own."""
+        server = running_server()
+        if server is not None and server.models == models_of(self.loaded):
+            return AttachedFleet(server, self.loaded, self._broadcast), None
+        fleet = Fleet(self.loaded, self._broadcast)
+        return fleet, fleet
 
     def workflows(self) -> list[Workflow]:
         """All workflows, by name."""
@@ -185,7 +196,7 @@ class Bench:
     async def _invoke(self, run: _Run) -> str:
         graph = run.workflow.build().compile(checkpointer=self.threads.saver, name=run.workflow.name)
         context = RunContext(
-            agents=Agents(self._fleet, run.emit),
+            agents=Agents(self._endpoints, run.emit),
             tools=self._tools,
             tool_context=self._tool_context,
             ledger=run.ledger,
@@ -208,7 +219,9 @@ class Bench:
         await asyncio.gather(*left, return_exceptions=True)
 
     def _broadcast(self, event: Event) -> None:
-        """What happens to the fleet concerns every run."""
+        """What happens to the fleet concerns every run; of the states of processes it is told less often."""
+        if isinstance(event, ModelState):
+            return
         for run in self._runs:
             run.emit(event)
 

@@ -9,7 +9,12 @@ BenchAIError
     EngineError           the program that serves a GGUF
         EngineNotFound    no engine on this machine
         EngineStartError  the engine ended, or hung, before it was ready
+            OutOfMemory   the engine found too little memory for the model
         PortInUse         something else listens on the model's port
+        DoesNotFit        the model can't get the memory it needs
+        MemoryNotReleased  a stopped model did not give its memory back
+        Unavailable       not now, try again later: the model restarts or has failed, a queue is full
+            QueueFull     too many requests wait for the role
     EndpointError         a ready endpoint refused or failed a call
         EndpointLost      it went away before the first piece of a reply
         ContextExceeded   the prompt is longer than the model's context
@@ -22,7 +27,7 @@ Each message says what was wrong and the value (``!r``); ``hint`` says the mend.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 
@@ -111,6 +116,59 @@ class EngineStartError(EngineError):
         super().__init__(message, hint=hint)
         self.log = tuple(log)
         self.exit_code_of_process = exit_code_of_process
+
+
+class OutOfMemory(EngineStartError):
+    """The engine found too little memory for the model."""
+
+
+class DoesNotFit(EngineError):
+    """The model can't get the memory it needs, whatever else is stopped."""
+
+    exit_code = 2
+
+
+class MemoryNotReleased(EngineError):
+    """A stopped model did not give its memory back in time.
+
+    Args:
+        message: What was waited for, with the figures.
+        needed: MiB that should have become free, by device.
+        free: MiB that were free at the last look, by device; a device that told nothing is not there.
+        hint: The mend, one line.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        needed: Mapping[str, int] | None = None,
+        free: Mapping[str, int] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.needed = dict(needed or {})
+        self.free = dict(free or {})
+
+
+class Unavailable(EngineError):
+    """A model can't be called now, but may be later.
+
+    Args:
+        message: Why not now.
+        retry_after: Seconds after which a new try makes sense.
+        hint: The mend, one line.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class QueueFull(Unavailable):
+    """Too many requests wait for the role already."""
+
+    status = 429
 
 
 class PortInUse(EngineError):

@@ -76,6 +76,22 @@ class ModelStopped(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelState(Event):
+    """A model's process goes from one state to another.
+
+    ``cause`` says why in words; ``exit_code`` is there when a process has ended, negative for a signal.
+    """
+
+    type: ClassVar[str] = "model_state"
+    model: str
+    previous: str
+    state: str
+    cause: str
+    pid: int | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Delta(Event):
     """A piece of text as the model writes it."""
 

@@ -41,10 +41,15 @@ def cut_before_answer(endpoint: Endpoint, max_tokens: int) -> EndpointError:
     )
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Whether nothing came for too long."""
+    return isinstance(error, openai.APITimeoutError | httpx.TimeoutException | TimeoutError)
+
+
 def broken(error: BaseException, endpoint: Endpoint) -> EndpointError:
     """The reply broke off."""
     hint = None
-    if isinstance(error, openai.APITimeoutError | httpx.TimeoutException | TimeoutError):
+    if is_timeout(error):
         hint = f"no token for {endpoint.idle_timeout:g} s ends a call; router.timeouts sets the limit"
     text = f"the model {endpoint.model!r} broke off: {type(error).__name__}: {error}"
     return EndpointError(text.rstrip(": "), hint=hint)

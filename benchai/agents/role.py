@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,14 @@ from pydantic import SecretStr
 
 from benchai.agents import faults
 from benchai.agents.messages import normalise_reply
-from benchai.errors import EndpointLost
+from benchai.errors import EndpointLost, Unavailable
 from benchai.events import Delta, Emit, Notice
 from benchai.runtime.endpoints import Endpoint, Endpoints
 
 CONNECT_SECONDS = 10.0
+RETRIES = 3
+# a run rather waits so many seconds for a model that restarts than fails
+PATIENCE = 10.0
 
 
 class Agents:
@@ -54,12 +58,20 @@ class RoleAgent:
             ContextExceeded: the conversation is longer than the model's context.
             EndpointError: the endpoint refused or broke off the call, or answered nothing.
         """
-        try:
-            return await self._attempt(messages, tools, max_tokens)
-        except EndpointLost as lost:
-            # its model died a moment ago: the next lease starts it again
-            self._emit(Notice(text=f"{lost.message}; calling again"))
-            return await self._attempt(messages, tools, max_tokens)
+        for again in range(RETRIES):
+            try:
+                return await self._attempt(messages, tools, max_tokens)
+            except EndpointLost as lost:
+                if again:
+                    raise
+                # its model died a moment ago: the next lease starts it again
+                self._emit(Notice(text=f"{lost.message}; calling again"))
+            except Unavailable as busy:
+                if busy.retry_after > PATIENCE:
+                    raise
+                self._emit(Notice(text=f"{busy.message}; calling again in {busy.retry_after:.0f} s"))
+                await asyncio.sleep(busy.retry_after)
+        return await self._attempt(messages, tools, max_tokens)
 
     async def _attempt(
         self, messages: Sequence[AnyMessage], tools: Sequence[dict[str, Any]], max_tokens: int | None
@@ -68,8 +80,11 @@ class RoleAgent:
         async with self._endpoints.lease(self.name) as endpoint:
             limit = min(max_tokens or endpoint.max_tokens, endpoint.max_tokens)
             try:
-                await self._stream(endpoint, messages, tools, limit, pieces)
+                async with asyncio.timeout(endpoint.total_timeout):
+                    await self._stream(endpoint, messages, tools, limit, pieces)
             except faults.CALL_ERRORS as error:
+                if faults.is_timeout(error):
+                    endpoint.suspect()
                 raise faults.explain(error, endpoint, begun=bool(pieces)) from error
         return self._whole(pieces, endpoint, limit)
 
@@ -87,6 +102,7 @@ class RoleAgent:
             source = model.bind_tools(list(tools)) if tools else model
             async for chunk in source.astream(list(messages)):
                 assert isinstance(chunk, AIMessageChunk)
+                endpoint.progress()
                 if chunk.text:
                     self._emit(Delta(role=self.name, text=str(chunk.text)))
                 pieces.append(chunk)

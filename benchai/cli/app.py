@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from benchai.cli import config, doctor, fleet, run, threads, workflows
+from benchai.cli import config, doctor, fleet, models, run, serve, threads, workflows
 
 FULL = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
@@ -24,10 +24,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("serve")(serve.serve)
 app.command("workflows")(workflows.workflows)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 app.add_typer(fleet.app, name="fleet")
+app.add_typer(models.app, name="models")
 app.add_typer(threads.app, name="threads")
 
 

@@ -98,6 +98,13 @@ class LoadedConfig:
         roles = self.config.role_map() | dict(overrides)
         return LoadedConfig(self.config.model_copy(update={"roles": roles}), self.path, self.overrides, self.warnings)
 
+    def with_router(self, host: str | None, port: int | None) -> LoadedConfig:
+        """The same configuration with another address of the router."""
+        changed = {key: value for key, value in {"host": host, "port": port}.items() if value is not None}
+        router = self.config.router.model_copy(update=changed)
+        config = self.config.model_copy(update={"router": router})
+        return LoadedConfig(config, self.path, self.overrides, self.warnings)
+
 
 def find_config(explicit: Path | None = None, env: Mapping[str, str] | None = None) -> Path | None:
     """The configuration file that applies, or None for the built-in default.

@@ -16,6 +16,7 @@ from benchai.errors import ConfigError
 
 ROLES = ("general", "planner", "code", "research", "vision", "embed", "rerank")
 TEXT_ROLES = ("general", "planner", "code", "research")
+CORE_ROLES = ("general", "planner", "code")
 REASONING_ROLES = ("planner", "research")
 TINY = "builtin:tiny"
 
@@ -94,6 +95,13 @@ class ModelConfig(Section):
     embedding: bool = Field(False, description="Serve embeddings instead of text")
     pooling: Literal["none", "mean", "cls", "last"] | None = Field(None, description="Pooling of embeddings")
     rerank: bool = Field(False, description="Serve reranking instead of text")
+    placement: Literal["auto", "gpu", "cpu"] = Field(
+        "auto", description="Where it may live; auto: a GPU if it ever fits there, else the CPU"
+    )
+    hybrid: bool = Field(False, description="Let the engine split it between GPU and CPU when it does not fit")
+    keep: bool = Field(False, description="Never stop it to make room, nor when it is idle")
+    ttl: Seconds | None = Field(None, description="Stop it after so many idle seconds; default: fleet.ttl")
+
     host: Host = Field("127.0.0.1", description="Address that the engine binds")
     port: Port = Field(0, description="Port that the engine binds; 0: a free one")
     extra_args: list[str] = Field(default_factory=list, description="Further llama-server flags, passed as they are")
@@ -124,6 +132,10 @@ class ModelConfig(Section):
         quantised = self.cache_type_v not in (None, "f32", "f16", "bf16")
         if quantised and self.flash_attn is False:
             raise ValueError(f"cache_type_v: {self.cache_type_v} needs flash attention, flash_attn is false")
+        if self.keep and self.ttl is not None:
+            raise ValueError("keep: true contradicts ttl")
+        if self.placement == "cpu" and self.hybrid:
+            raise ValueError("placement: cpu contradicts hybrid: true")
         if self.embedding and self.rerank:
             raise ValueError("a model serves either embedding or rerank")
         return self
@@ -173,10 +185,11 @@ class EngineConfig(Section):
 
 
 class Timeouts(Section):
-    """Idle time-outs: no token for so many seconds ends a call."""
+    """Idle time-outs: no token for so many seconds ends a call. ``total`` caps the whole call."""
 
     gpu: Seconds = 90
     cpu: Seconds = 300
+    total: Seconds = Field(3600, description="A call may take so long in all")
 
 
 class TokenCaps(Section):
@@ -198,6 +211,40 @@ class RouterConfig(Section):
     )
     timeouts: Timeouts = Field(default_factory=Timeouts)
     max_tokens: TokenCaps = Field(default_factory=TokenCaps)
+    fallback: dict[str, list[str]] = Field(
+        default_factory=dict, description="Role -> models that serve it while its own has failed or keeps it waiting"
+    )
+    max_queue: Count = Field(64, description="Requests of a role that may wait; one more is refused (HTTP 429)")
+    max_wait: Seconds = Field(60, description="After so long nobody is served ahead of a waiting request")
+    max_passes: Count = Field(8, description="Requests that may be served ahead of a waiting one to save swaps")
+
+
+class MemoryConfig(Section):
+    """What the models may use of this machine's memory, in MiB."""
+
+    vram: Count | None = Field(
+        None, description="Of each GPU; default: what NVML measures. Without a GPU: for models with placement: gpu"
+    )
+    ram: Count | None = Field(None, description="Of the RAM; default: what is available")
+    reserve: Natural = Field(1000, description="Kept free on each GPU and of the RAM (driver, desktop)")
+    release_deadline: Seconds = Field(15, description="A stopped model must have given its memory back by then")
+
+
+class FleetConfig(Section):
+    """How the fleet keeps its models."""
+
+    core: list[str] = Field(
+        default_factory=lambda: list(CORE_ROLES), description="Roles whose models benchai serve starts and keeps up"
+    )
+    ttl: Seconds = Field(600, description="Models of other roles are stopped after so many idle seconds")
+    vision_hold: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
+        30, description="Idle seconds after which a vision model gives its place back"
+    )
+    max_restarts: Count = Field(5, description="A model that ends so often in a row has failed")
+    probe_deadline: Seconds = Field(10, description="A probe that does work must be answered by then")
+    drain_timeout: Seconds = Field(30, description="Requests under way may take so long when the fleet ends")
+    slot_cache: Natural = Field(4096, description="MiB of saved KV caches in all; 0 saves none")
+    memory: MemoryConfig = Field(default_factory=MemoryConfig)
 
 
 class BudgetConfig(Section):
@@ -224,6 +271,7 @@ class Config(Section):
     )
     engine: EngineConfig = Field(default_factory=EngineConfig)
     router: RouterConfig = Field(default_factory=RouterConfig)
+    fleet: FleetConfig = Field(default_factory=FleetConfig)
     budgets: BudgetConfig = Field(default_factory=BudgetConfig)
     workflows: dict[str, str] = Field(default_factory=dict, description="Custom workflows: name -> ./file.py:attribute")
     tools: ToolsConfig = Field(default_factory=ToolsConfig)

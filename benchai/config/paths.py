@@ -48,6 +48,12 @@ def cache_dir() -> Path:
     return home / "cache" if home else platformdirs.user_cache_path("benchai", appauthor=False)
 
 
+def state_dir() -> Path:
+    """Who runs what at this moment."""
+    home = _home()
+    return home / "state" if home else platformdirs.user_state_path("benchai", appauthor=False)
+
+
 def log_dir() -> Path:
     """Logs of the models."""
     home = _home()

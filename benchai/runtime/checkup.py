@@ -16,7 +16,7 @@ from benchai.errors import BenchAIError, ConfigError
 from benchai.runtime.engine.discover import Engine, find_engine, flag_hint
 from benchai.runtime.engine.gguf_file import check_gguf
 from benchai.runtime.fleet.ports import port_owner
-from benchai.runtime.placement.gpu import Gpu, list_gpus
+from benchai.runtime.placement.gpu import list_gpus
 from benchai.runtime.placement.plan import plan_model
 
 GIB = 1024**3
@@ -88,10 +88,10 @@ def _engine(loaded: LoadedConfig) -> Iterator[Finding]:
         yield Finding("engine", "warning", "there is a GPU, but the embedded engine runs on the CPU", mend)
     for name, model in loaded.config.models.items():
         if not model.remote:
-            yield from _model(loaded, name, engine, gpus)
+            yield from _model(loaded, name, engine, [f"gpu{gpu.index}" for gpu in gpus])
 
 
-def _model(loaded: LoadedConfig, name: str, engine: Engine, gpus: list[Gpu]) -> Iterator[Finding]:
+def _model(loaded: LoadedConfig, name: str, engine: Engine, gpus: list[str]) -> Iterator[Finding]:
     model = loaded.config.models[name]
     try:
         plan = plan_model(loaded, name, engine, gpus)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 Placement = Literal["gpu", "cpu", "remote"]
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,9 @@ class Endpoint:
         max_tokens: Tokens of one reply at most.
         api_key: Key to send, or None.
         temperature, top_p: Sampling, or None for the server's own.
+        total_timeout: Seconds that a call may take in all.
+        progress: To be called at each piece of a reply: the model visibly works.
+        suspect: To be called when no piece came for ``idle_timeout``: the model is looked at now.
     """
 
     role: str
@@ -37,6 +45,9 @@ class Endpoint:
     api_key: str | None = field(default=None, repr=False)
     temperature: float | None = None
     top_p: float | None = None
+    total_timeout: float = 3600
+    progress: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+    suspect: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
 
 
 class Endpoints(Protocol):
@@ -51,5 +62,7 @@ class Endpoints(Protocol):
             ConfigError: no model serves the role.
             ModelFileError: the model's file is missing or no GGUF.
             EngineError: the model could not be started.
+            DoesNotFit: there is not enough memory for it.
+            Unavailable: it restarts or has failed, or its queue is full; ``retry_after`` says when to come again.
         """
         ...

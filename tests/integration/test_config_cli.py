@@ -60,7 +60,7 @@ def test_the_environment_overrides_the_file(seed: Path) -> None:
     env = {"BENCHAI_ROUTER__TIMEOUTS__GPU": "60", "BENCHAI_MODELS__CODE__GPU_LAYERS": "0"}
     done = benchai("config", "show", "--json", cwd=seed, env=env)
     shown = json.loads(done.stdout)
-    assert shown["router"]["timeouts"] == {"gpu": 60.0, "cpu": 300.0}
+    assert shown["router"]["timeouts"] == {"gpu": 60.0, "cpu": 300.0, "total": 3600}
     assert shown["models"]["code"]["gpu_layers"] == 0
     wrong = benchai("config", "check", cwd=seed, env={"BENCHAI_ROUTER__TIMEOUTS__GPU": "soon"})
     assert (wrong.returncode, wrong.stdout) == (2, "")

@@ -12,14 +12,19 @@ import pytest
 
 from benchai.agents.role import Agents
 from benchai.bench import Bench
-from benchai.errors import BenchAIError, ConfigError, EngineStartError, ModelFileError
-from benchai.events import Event, ModelLoading, ModelReady, ModelStopped
+from benchai.errors import BenchAIError, ConfigError, EngineError, EngineStartError, ModelFileError
+from benchai.events import Event, ModelLoading, ModelReady, ModelState, ModelStopped
 from benchai.runtime.fleet.fleet import Fleet
 from tests.integration import scripted
 from tests.integration.helpers import TINY_MODEL, ended, engine_config, group, loaded, tiny_config, until
 from tests.integration.scripted import ScriptedServer
 
 pytestmark = pytest.mark.anyio
+
+
+def kinds(events: list[Event]) -> list[type[Event]]:
+    """Of all events but the states of processes."""
+    return [type(event) for event in events if not isinstance(event, ModelState)]
 
 
 def pids(events: list[Event]) -> list[int]:
@@ -34,7 +39,7 @@ async def test_two_leases_at_once_start_one_process(tmp_path: Path) -> None:
         assert one == two
         assert (one.role, one.model, one.placement) == ("general", "tiny", "cpu")
         assert len(group(pids(events)[0])) == 1
-    assert [type(event) for event in events] == [ModelLoading, ModelReady, ModelStopped]
+    assert kinds(events) == [ModelLoading, ModelReady, ModelStopped]
     assert not group(pids(events)[0])
 
 
@@ -45,7 +50,7 @@ async def test_a_crash_between_leases_is_mended_at_the_next(tmp_path: Path) -> N
             pass
         os.kill(pids(events)[0], signal.SIGKILL)
         assert ended(pids(events)[0])
-        process = fleet._models["tiny"].process
+        process = fleet.members["tiny"].supervisor.process
         assert process is not None
         await asyncio.wait_for(process.exited.wait(), 5)
         async with fleet.lease("general") as second:
@@ -76,7 +81,7 @@ async def test_a_failed_start_can_be_tried_again(tmp_path: Path) -> None:
                 async with fleet.lease("general"):
                     pass
     # a model that never was ready has not stopped
-    assert [type(event) for event in events] == [ModelLoading, ModelLoading]
+    assert kinds(events) == [ModelLoading, ModelLoading]
 
 
 async def test_a_role_is_called_twice_at_a_time(tmp_path: Path) -> None:
@@ -146,12 +151,12 @@ async def test_leaving_the_fleet_during_a_start_stops_it(tmp_path: Path) -> None
     config = engine_config(tmp_path, "loading")
     async with Fleet(loaded(tmp_path, config), events.append) as fleet:
         lease = asyncio.create_task(fleet.lease("general").__aenter__())
-        model = fleet._models["tiny"]
+        model = fleet.members["tiny"].supervisor
         await asyncio.to_thread(until, lambda: model.process and model.process.pid)
         assert model.process is not None
         pid = model.process.pid
         assert pid is not None
-    with pytest.raises(EngineStartError):
+    with pytest.raises(EngineError, match="the fleet is stopping"):
         await lease
     assert not group(pid)
 
@@ -162,7 +167,7 @@ async def test_a_stop_during_a_stream_ends_the_call(tmp_path: Path) -> None:
         agent = Agents(fleet, events.append).role("general")
         call = asyncio.create_task(agent.call([("user", "Hello")]))  # type: ignore[list-item]
         await asyncio.to_thread(until, lambda: any(event.type == "delta" for event in events))
-        await asyncio.wait_for(fleet.stop(), 10)
+        await asyncio.wait_for(fleet.stop("tiny", patience=0), 10)
         with pytest.raises(BenchAIError):
             await asyncio.wait_for(call, 5)
     assert not group(pids(events)[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import signal
 import socket
@@ -50,16 +49,6 @@ async def engine(folder: Path, config: dict[str, Any] | None = None) -> AsyncIte
         pid = process.pid
         await process.stop()
         assert pid is None or not group(pid)
-
-
-async def test_an_engine_that_hangs_is_ended_by_the_health_check(tmp_path: Path) -> None:
-    async with engine(tmp_path) as process:
-        process.spec = dataclasses.replace(process.spec, health_interval=0.1, health_deadline=0.2)
-        ready = await process.start()
-        os.kill(ready.pid, signal.SIGSTOP)
-        await asyncio.wait_for(process.exited.wait(), 10)
-        assert process.returncode == -signal.SIGKILL
-        assert "/health failed 2 times in a row" in process.log.lines[-1]
 
 
 async def test_a_ready_engine_tells_its_address_and_its_context(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_show_prints_overrides_and_no_key(cli: Any, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     done = cli("config", "show", "-c", write(tmp_path, FULL))
     assert "# overridden by BENCHAI_ROUTER__TIMEOUTS__GPU\n" in done.out
-    assert yaml.safe_load(done.out)["router"]["timeouts"] == {"gpu": 60.0, "cpu": 300.0}
+    assert yaml.safe_load(done.out)["router"]["timeouts"] == {"gpu": 60.0, "cpu": 300.0, "total": 3600}
     assert "sk-very-secret" not in done.out
 
 

@@ -18,6 +18,7 @@ EXAMPLES: list[Event] = [
     events.ModelLoading(model="tiny", role="general", engine="native", file="/m/tiny.gguf"),
     events.ModelReady(model="tiny", pid=1, n_ctx=4096, seconds=0.5),
     events.ModelStopped(model="tiny", exit_code=None),
+    events.ModelState(model="tiny", previous="ready", state="backoff", cause="killed", pid=7, exit_code=-9),
     events.Delta(role="general", text="ä"),
     events.Thought(step=1, text="think"),
     ToolCall(step=1, id="c", name="calculator", arguments={"expression": "1+1"}),

@@ -6,8 +6,9 @@ import re
 import signal
 from collections.abc import Sequence
 
-from benchai.errors import EngineStartError
+from benchai.errors import EngineStartError, OutOfMemory
 
+OUT_OF_MEMORY = "out of memory"
 # What the log may say, reason, mend; the first row that is found stands. Lines as llama-server b11434 and
 # xllamacpp 2026.10 write them.
 _REASONS = (
@@ -61,7 +62,7 @@ _REASONS = (
             "cudaMalloc failed",
             "ErrorOutOfDeviceMemory",
         ),
-        "out of memory",
+        OUT_OF_MEMORY,
         "lower context or gpu_layers, or choose a smaller quantisation",
     ),
     (
@@ -86,12 +87,20 @@ LOG_LINES = 12
 def explain_exit(name: str, exit_code: int, lines: Sequence[str]) -> EngineStartError:
     """The error for an engine of model ``name`` that ended before it was ready."""
     reason, hint = _from_log(lines) or _from_code(exit_code)
-    return EngineStartError(
+    kind = OutOfMemory if reason == OUT_OF_MEMORY or exit_code == -signal.SIGKILL else EngineStartError
+    return kind(
         f"model {name!r} did not start: {reason} (exit code {exit_code})",
         log=lines[-LOG_LINES:],
         exit_code_of_process=exit_code,
         hint=hint,
     )
+
+
+def explain_end(exit_code: int | None) -> str:
+    """Words for the end of an engine that had been ready."""
+    if exit_code is None:
+        return "it ended"
+    return f"{_from_code(exit_code)[0]} (exit code {exit_code})"
 
 
 def _from_log(lines: Sequence[str]) -> tuple[str, str] | None:

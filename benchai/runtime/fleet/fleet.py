@@ -1,222 +1,221 @@
-"""The fleet: all models of a configuration, started when a role is first leased, stopped at the end."""
+"""The fleet: all models of a configuration under one supervisor."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchai.config import LoadedConfig, ModelConfig, paths
-from benchai.config.load import require_file
-from benchai.config.models import REASONING_ROLES
-from benchai.errors import ConfigError, EngineError, EngineStartError
-from benchai.events import Emit, ModelLoading, ModelReady, ModelStopped, Notice
+from benchai.config import LoadedConfig
+from benchai.errors import DoesNotFit, UsageError, did_you_mean
+from benchai.events import Emit, ModelState, Notice
 from benchai.runtime.background import in_background
-from benchai.runtime.endpoints import Endpoint, Placement
-from benchai.runtime.engine.discover import Engine, find_engine, flag_hint
-from benchai.runtime.engine.gguf_file import check_gguf
-from benchai.runtime.fleet.logs import ModelLog
-from benchai.runtime.fleet.process import EngineProcess, LaunchSpec, Ready
-from benchai.runtime.placement.gpu import list_gpus
-from benchai.runtime.placement.plan import ModelPlan, plan_model
-
-
-class _Model:
-    """A model of the fleet, running or not; the lock lets one caller start it while others wait."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.process: EngineProcess | None = None
-        self.placement: Placement = "cpu"
-        self.ready: Ready | None = None
+from benchai.runtime.endpoints import Endpoint
+from benchai.runtime.fleet.dispatch import Dispatcher
+from benchai.runtime.fleet.member import Member, remote_endpoint
+from benchai.runtime.fleet.state import EngineRecord, end_leftovers
+from benchai.runtime.placement.decide import Place
+from benchai.runtime.placement.gauge import Gauge
+from benchai.runtime.placement.memory import MemoryBook
 
 
 class Fleet:
     """Implements ``Endpoints`` with engine processes that this process owns.
 
-    ``async with Fleet(loaded) as fleet``: leaving stops every model.
+    ``async with Fleet(loaded) as fleet``: leaving stops every model. With `keep_core` the models of the core roles
+    are started at once and kept up; otherwise every model waits for its first lease.
     """
 
-    def __init__(self, loaded: LoadedConfig, emit: Emit = lambda event: None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        emit: Emit = lambda event: None,
+        *,
+        keep_core: bool = False,
+        gauge: Gauge | None = None,
+    ) -> None:
         self.loaded = loaded
-        self._emit = emit
-        self._models = {name: _Model() for name in loaded.config.models}
-        self._places: dict[str, asyncio.Semaphore] = {}
-        self._engine: Engine | None = None
-        self._closing = False
-        self._gpus = list_gpus()
+        self.emit = emit
+        self.record = EngineRecord()
+        self._gauge = gauge or Gauge()
+        self.book = MemoryBook(loaded, self._gauge)
+        self._dispatcher = Dispatcher(loaded, self.book, self._gauge, emit, keep_core)
+        self._add_members()
+
+    def _add_members(self) -> None:
+        for name, model in self.loaded.config.models.items():
+            if not model.remote and name not in self.members:
+                self.members[name] = Member(name, self)
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """The models that this fleet launches, by name."""
+        return self._dispatcher.members
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Who waits, and for what."""
+        return self._dispatcher
 
     async def __aenter__(self) -> Self:
+        for line in await in_background(end_leftovers):
+            self.emit(Notice(text=line))
+        self._dispatcher.pump()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing = True
-        stopping = asyncio.ensure_future(self.stop())
+        closing = asyncio.ensure_future(self._close(in_haste=kind is not None))
         try:
-            await asyncio.shield(stopping)
+            await asyncio.shield(closing)
         except asyncio.CancelledError:
             # a second Ctrl-C does not leave models behind
-            await stopping
+            await closing
             raise
 
-    async def stop(self) -> None:
-        """Stop every model."""
-        running = [(name, model.process) for name, model in self._models.items() if model.process]
-        await asyncio.gather(*(self._stop_one(name, process) for name, process in running))
+    async def _close(self, in_haste: bool) -> None:
+        await self._dispatcher.close()
+        ending = (one.supervisor.abandon() if in_haste else one.supervisor.close() for one in self.members.values())
+        await asyncio.gather(*ending)
+        self._gauge.close()
 
-    async def _stop_one(self, name: str, process: EngineProcess) -> None:
-        await process.stop()
-        self._emit(ModelStopped(model=name, exit_code=process.returncode))
+    async def drain(self) -> bool:
+        """Let nobody in any more and wait for the leases under way, `fleet.drain_timeout` at most."""
+        self._dispatcher.refuse_new()
+        return await self._dispatcher.drained(self.loaded.config.fleet.drain_timeout)
 
     @asynccontextmanager
     async def lease(self, role: str) -> AsyncIterator[Endpoint]:
         """See ``Endpoints.lease``."""
-        name, model = self.loaded.model_for(role)
-        permit = self._places.setdefault(role, asyncio.Semaphore(self.loaded.config.concurrency(role)))
-        async with permit:
-            if model.remote:
-                yield self._remote_endpoint(role, name, model)
-            else:
-                ready = await self._ensure_ready(name, role)
-                yield self._endpoint(role, name, model, ready)
+        name, _ = self.loaded.model_for(role)
+        models = [name, *self.loaded.config.router.fallback.get(role, [])]
+        async with self.lease_one_of(role, models) as endpoint:
+            yield endpoint
 
-    async def _ensure_ready(self, name: str, role: str) -> Ready:
-        model = self._models[name]
-        async with model.lock:
-            if self._closing:
-                raise EngineError(f"model {name!r} is not started: the fleet is stopping")
-            if model.ready and model.process and model.process.alive:
-                return model.ready
-            if model.process:
-                await self._stop_one(name, model.process)
-            model.process, model.ready = None, None
-            try:
-                model.ready = await self._start(name, role, model)
-            except BaseException:
-                # a start that failed has cleaned up after itself
-                model.process = None
-                raise
-            return model.ready
+    @asynccontextmanager
+    async def lease_one_of(self, role: str, models: Sequence[str]) -> AsyncIterator[Endpoint]:
+        """A lease for a role on the first of these models, or on the next when that one can't serve.
 
-    async def _start(self, name: str, role: str, model: _Model) -> Ready:
-        engine = await self._find_engine()
-        file = await self._model_file(name)
-        plan = plan_model(self.loaded, name, engine, self._gpus, file)
-        await in_background(self._check, plan, engine)
-        settings = self.loaded.config.engine
-        spec = LaunchSpec(
-            name=name,
-            argv=plan.argv,
-            host=plan.host,
-            port=plan.port or 0,
-            model_file=file,
-            stall_timeout=settings.stall_timeout,
-            stop_grace=settings.stop_grace,
-            health_interval=self.loaded.config.router.health_check_interval,
-        )
-        if self._closing:
-            raise EngineError(f"model {name!r} is not started: the fleet is stopping")
-        model.placement = plan.placement
-        model.process = EngineProcess(spec, ModelLog(name, paths.log_dir()))
-        self._emit(ModelLoading(model=name, role=role, engine=engine.kind, file=str(file)))
-        ready = await model.process.start()
-        self._emit(ModelReady(model=name, pid=ready.pid, n_ctx=ready.n_ctx, seconds=round(ready.seconds, 3)))
-        return ready
-
-    async def _find_engine(self) -> Engine:
-        if self._engine is None:
-            self._engine = await in_background(find_engine, self.loaded.config.engine, self.loaded.folder)
-        return self._engine
-
-    async def _model_file(self, name: str) -> Path:
-        """The model's GGUF; one on the hub is downloaded first."""
-        hub = self.loaded.config.models[name].hf
-        if hub is not None:
-            from benchai.config.hub import cached_file, download
-
-            cached = await in_background(cached_file, hub)
-            if cached is not None:
-                return cached
-            self._emit(Notice(text=f"fetching {hub} from Hugging Face"))
-            return await in_background(download, hub)
-        file = self.loaded.model_file(name)
-        assert file is not None
-        return file
-
-    def _check(self, plan: ModelPlan, engine: Engine) -> None:
-        """What would make the engine fail, found before it is started."""
-        check_gguf(Path(str(plan.file)), f"models.{plan.model}")
-        for path in plan.missing:
-            require_file(Path(path), f"models.{plan.model}")
-        model = self.loaded.config.models[plan.model]
-        for flag in engine.lacks(plan.argv):
-            message = f"model {plan.model!r}: {engine.version()} does not know the flag {flag!r}"
-            raise EngineStartError(message, hint=flag_hint(flag, model))
+        Raises:
+            UsageError: there is no such model.
+        """
+        for name in models:
+            if name not in self.loaded.config.models:
+                raise UsageError(f"the fleet has no model {name!r}", hint=did_you_mean(name, self.loaded.config.models))
+        granted = await self._dispatcher.acquire(role, list(models))
+        since = time.monotonic()
         try:
-            Path(str(plan.slot_dir)).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"model {plan.model!r}: cannot make {plan.slot_dir!r} for saved KV caches: {error.strerror}"
-            hint = f"set models.{plan.model}.slot_save_path to a folder of yours"
-            raise EngineError(message, hint=hint) from error
+            member = self.members.get(granted)
+            yield remote_endpoint(self.loaded, role, granted) if member is None else member.endpoint(role)
+        finally:
+            self._dispatcher.release(role, granted, since)
 
-    def _endpoint(self, role: str, name: str, model: ModelConfig, ready: Ready) -> Endpoint:
-        placement = self._models[name].placement
-        return Endpoint(
-            role=role,
-            model=name,
-            base_url=ready.base_url,
-            served_name=name,
-            n_ctx=ready.n_ctx or None,
-            placement=placement,
-            idle_timeout=self._idle_timeout(placement),
-            max_tokens=self._max_tokens(role, model, placement),
-            temperature=model.temperature,
-            top_p=model.top_p,
-        )
+    # ---- what an operator asks for
 
-    def _remote_endpoint(self, role: str, name: str, model: ModelConfig) -> Endpoint:
-        return Endpoint(
-            role=role,
-            model=name,
-            base_url=str(model.endpoint).rstrip("/"),
-            served_name=str(model.model),
-            n_ctx=model.context,
-            placement="remote",
-            idle_timeout=self._idle_timeout("remote"),
-            max_tokens=self._max_tokens(role, model, "remote"),
-            api_key=_api_key(name, model),
-            temperature=model.temperature,
-            top_p=model.top_p,
-        )
+    def member(self, name: str) -> Member:
+        """A model that this fleet launches.
 
-    def _idle_timeout(self, placement: Placement) -> float:
-        timeouts = self.loaded.config.router.timeouts
-        return timeouts.cpu if placement == "cpu" else timeouts.gpu
+        Raises:
+            UsageError: there is none of that name.
+        """
+        if name not in self.members:
+            raise UsageError(f"the fleet has no model {name!r}", hint=did_you_mean(name, self.members))
+        return self.members[name]
 
-    def _max_tokens(self, role: str, model: ModelConfig, placement: Placement) -> int:
-        caps = self.loaded.config.router.max_tokens
-        on_cpu = caps.cpu_reasoning if role in REASONING_ROLES else caps.cpu
-        return model.max_tokens or (on_cpu if placement == "cpu" else caps.gpu)
+    async def start(self, name: str, *, evict: bool = False) -> None:
+        """Start a model and wait until it is ready; with `evict` others may be stopped for it.
+
+        Raises:
+            DoesNotFit: it does not fit beside what runs.
+            BenchAIError: why it did not start.
+        """
+        member = self.member(name)
+        member.halted = False
+        member.supervisor.forgive()
+        if not evict and not member.supervisor.alive:
+            await member.look()
+            decision = self._dispatcher.decide(member) if not member.supervisor.wanted else None
+            if decision is not None and not (isinstance(decision, Place) and not decision.stop):
+                hint = f"'benchai fleet swap {name}' stops others for it"
+                raise DoesNotFit(f"model {name!r} does not fit beside what runs", hint=hint)
+        granted = await self._dispatcher.acquire("", [name])
+        self._dispatcher.release("", granted, time.monotonic())
+
+    async def stop(self, name: str, patience: float | None = None) -> None:
+        """Stop a model once its requests have ended; it stays away until it is asked for again.
+
+        Args:
+            name: The model.
+            patience: Seconds that its requests may take; default: ``fleet.drain_timeout``.
+        """
+        member = self.member(name)
+        member.halted = True
+        self._dispatcher.retire(name)
+        try:
+            await member.finished(self.loaded.config.fleet.drain_timeout if patience is None else patience)
+            member.supervisor.want(False, "stopped by the operator")
+            await member.supervisor.settled("stopped", "failed")
+        finally:
+            self._dispatcher.replaced(name)
+            self._dispatcher.pump()
+
+    async def restart(self, name: str) -> None:
+        """Stop a model and start it again."""
+        await self.stop(name)
+        await self.start(name, evict=True)
+
+    async def apply(self, loaded: LoadedConfig) -> list[str]:
+        """Go on with another configuration; models whose settings changed are restarted. Returns their names."""
+        old, self.loaded = self.loaded, loaded
+        changed = [name for name in self.members if _launch(old, name) != _launch(loaded, name)]
+        self.book = self._dispatcher.book = MemoryBook(loaded, self._gauge)
+        self._dispatcher.loaded = loaded
+        await asyncio.gather(*(self._replace(name) for name in changed))
+        self._add_members()
+        self._dispatcher.pump()
+        return changed
+
+    async def _replace(self, name: str) -> None:
+        member = self.members[name]
+        self._dispatcher.retire(name)
+        was_up = member.supervisor.wanted
+        await member.finished(self.loaded.config.fleet.drain_timeout)
+        await member.supervisor.close()
+        del self.members[name]
+        self._dispatcher.replaced(name)
+        self._add_members()
+        if was_up and name in self.members:
+            self._dispatcher.return_later(name)
+
+    # ---- House
+
+    def moved(self, member: Member, event: ModelState) -> None:
+        """See ``House``."""
+        self.emit(event)
+        self._dispatcher.moved(member, event)
+
+    async def free_for(self, member: Member) -> bool:
+        """See ``House``: stop every idle model that shares a device with `member`."""
+        idle = [
+            one
+            for one in self.members.values()
+            if one is not member and one.supervisor.alive and not one.uses.total and not one.config.keep
+        ]
+        idle = [one for one in idle if set(one.claim) & set(member.claim)]
+        for one in idle:
+            one.supervisor.want(False, f"makes room for {member.name!r}, which found too little memory")
+        await asyncio.gather(*(one.supervisor.settled("stopped", "failed") for one in idle))
+        return bool(idle)
 
 
-def _api_key(name: str, model: ModelConfig) -> str | None:
-    if model.api_key_env is None:
+def _launch(loaded: LoadedConfig, name: str) -> object:
+    """What a change of needs a restart of a model."""
+    model = loaded.config.models.get(name)
+    if model is None or model.remote:
         return None
-    key = os.environ.get(model.api_key_env, "").strip()
-    if key and not (key.isascii() and key.isprintable()):
-        hint = "copy the key again: letters, digits and punctuation only"
-        raise ConfigError(
-            f"models.{name}.api_key_env: {model.api_key_env!r} holds characters that no key has", hint=hint
-        )
-    if not key:
-        raise ConfigError(
-            f"models.{name}.api_key_env: the environment variable {model.api_key_env!r} is not set",
-            hint=f"export {model.api_key_env}=...",
-        )
-    return key
+    own = model.model_dump(exclude={"ttl", "keep", "temperature", "top_p", "max_tokens"})
+    return own, loaded.config.slots_of(name), loaded.config.engine.model_dump(), loaded.folder

@@ -18,8 +18,8 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -35,13 +35,19 @@ from benchai.runtime.fleet.ports import listening_port, port_owner
 State = Literal["stopped", "starting", "ready", "stopping", "failed"]
 POLL_SECONDS = 0.05
 HEALTH_SECONDS = 5.0
-HEALTH_FAILURES = 2
 SECOND_TERM_SECONDS = 1.0
+
+
+def _nothing(pid: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """All that is needed to start one engine process."""
+    """All that is needed to start one engine process.
+
+    ``env`` is added to its environment; ``spawned`` and ``ended`` are called with its pid.
+    """
 
     name: str
     argv: Sequence[str]
@@ -50,18 +56,26 @@ class LaunchSpec:
     model_file: Path
     stall_timeout: float = 120
     stop_grace: float = 5
-    health_interval: float = 60
-    health_deadline: float = 5
+    env: Mapping[str, str] = field(default_factory=dict)
+    spawned: Callable[[int], None] = _nothing
+    ended: Callable[[int], None] = _nothing
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What a ready engine told of itself."""
+    """What a ready engine told of itself: ``slots`` requests at a time, ``build`` names its version."""
 
     base_url: str
     pid: int
     n_ctx: int
     seconds: float
+    slots: int = 1
+    build: str = ""
+
+    @property
+    def root(self) -> str:
+        """The address without ``/v1``."""
+        return self.base_url.removesuffix("/v1")
 
 
 def child_env(environ: Mapping[str, str]) -> dict[str, str]:
@@ -127,8 +141,13 @@ class EngineProcess:
             await asyncio.shield(self.stop())
             raise
         self.state = "ready"
-        self._tasks.append(asyncio.create_task(self._check_health(ready)))
         return ready
+
+    def kill(self, why: str) -> None:
+        """End its whole group at once; ``exited`` follows."""
+        if self.alive and self.pid is not None:
+            self.log.add(f"benchai: {why}, sending SIGKILL")
+            signal_group(self.pid, signal.SIGKILL)
 
     def _refuse_taken_port(self) -> None:
         host, port = self.spec.host, self.spec.port
@@ -157,12 +176,13 @@ class EngineProcess:
                 stdin=child_in,
                 stdout=child_out,
                 stderr=asyncio.subprocess.STDOUT,
-                env=child_env(os.environ),
+                env=child_env(os.environ) | dict(self.spec.env),
                 start_new_session=True,
             )
         finally:
             os.close(child_in)
             os.close(child_out)
+        self.spec.spawned(self._process.pid)
         reading = asyncio.create_task(self.log.read(reader))
         self._tasks = [reading, asyncio.create_task(self._watch(self._process, reading))]
 
@@ -172,6 +192,8 @@ class EngineProcess:
         signal_group(process.pid, signal.SIGKILL)
         if not await group_gone(process.pid):
             self.log.add("benchai: a process that the engine started survives SIGKILL")
+        else:
+            self.spec.ended(process.pid)
         # its last lines say why
         await asyncio.wait([reading], timeout=0.5)
         self.exited.set()
@@ -190,23 +212,6 @@ class EngineProcess:
                     raise self._start_error(message, "see the log; engine.stall_timeout sets the limit")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.exited.wait(), POLL_SECONDS)
-
-    async def _check_health(self, ready: Ready) -> None:
-        """End an engine that hangs: the slow check beside its exit, which is noticed at once."""
-        failures = 0
-        async with httpx.AsyncClient(timeout=self.spec.health_deadline, trust_env=False) as client:
-            while failures < HEALTH_FAILURES:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.exited.wait(), self.spec.health_interval)
-                    return
-                try:
-                    (await client.get(ready.base_url.removesuffix("v1") + "health")).raise_for_status()
-                    failures = 0
-                except httpx.HTTPError:
-                    failures += 1
-        if self.alive:
-            self.log.add(f"benchai: /health failed {failures} times in a row, sending SIGKILL")
-            signal_group(ready.pid, signal.SIGKILL)
 
     async def _probe(self, client: httpx.AsyncClient, began: float) -> Ready | None:
         """Look once: is our own process listening, healthy, and serving our model."""
@@ -228,7 +233,8 @@ class EngineProcess:
             return None
         self._verify(props, root)
         n_ctx = int(props.get("default_generation_settings", {}).get("n_ctx", 0))
-        return Ready(f"{root}/v1", self.pid, n_ctx, time.monotonic() - began)
+        slots, build = int(props.get("total_slots", 1)), str(props.get("build_info", ""))
+        return Ready(f"{root}/v1", self.pid, n_ctx, time.monotonic() - began, slots, build)
 
     def _verify(self, props: dict[str, object], root: str) -> None:
         served = Path(str(props.get("model_path", "")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from benchai.config import LoadedConfig, ModelConfig, paths
 from benchai.runtime.endpoints import Placement
 from benchai.runtime.engine.argv import build_flags, resolve_files
 from benchai.runtime.engine.discover import Engine
-from benchai.runtime.placement.gpu import Gpu
+from benchai.runtime.placement.decide import Claim
 
 
 @dataclass(frozen=True)
@@ -32,29 +32,47 @@ class ModelPlan:
     file: str | None
     missing: list[str]
     slot_dir: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The plan as plain data; ``missing`` is there only where something is."""
         data = asdict(self)
-        if not self.missing:
-            del data["missing"]
+        for key in ("missing", "env"):
+            if not data[key]:
+                del data[key]
         return data
 
 
-def place(model: ModelConfig, gpus: Sequence[Gpu], engine: Engine | None) -> Placement:
+def place(model: ModelConfig, gpus: Sequence[str], engine: Engine | None) -> Placement:
     """Where a model lives: wholly on the GPU or wholly on the CPU (seed, "Hybrid CPU/GPU Mode is a Trap").
 
     The embedded engine is built for the CPU.
     """
     if model.remote:
         return "remote"
+    if model.placement == "cpu":
+        return "cpu"
     return "gpu" if gpus and model.gpu_layers != 0 and engine and engine.kind == "llama-server" else "cpu"
 
 
 def plan_model(
-    loaded: LoadedConfig, name: str, engine: Engine | None, gpus: Sequence[Gpu], file: Path | None = None
+    loaded: LoadedConfig,
+    name: str,
+    engine: Engine | None,
+    gpus: Sequence[str],
+    file: Path | None = None,
+    claim: Claim | None = None,
 ) -> ModelPlan:
-    """The plan of one model; a remote one needs no engine, ``file`` is its GGUF where that is known."""
+    """The plan of one model; a remote one needs no engine.
+
+    Args:
+        loaded: The configuration.
+        name: The model.
+        engine: What would serve it.
+        gpus: The GPUs of this machine, as devices ("gpu0").
+        file: Its GGUF, where that is known.
+        claim: Where it was placed; None while that is not decided.
+    """
     model = loaded.config.models[name]
     roles = loaded.config.roles_of(name)
     if model.remote:
@@ -66,13 +84,45 @@ def plan_model(
     )
     needed = [files.model, files.mmproj, files.draft, files.chat_template, *files.lora]
     missing = [str(path) for path in needed if path is not None and not path.is_file()]
-    argv = engine.command(build_flags(name, model, files, loaded.config.slots_of(name)))
-    place_ = place(model, gpus, engine)
+    place_ = place(model, gpus, engine) if claim is None else _placement(claim)
+    launched, env = placed(model, gpus, claim)
+    argv = engine.command(build_flags(name, launched, files, loaded.config.slots_of(name)))
     return ModelPlan(
-        name, roles, engine.kind, argv, model.host, model.port, place_, str(files.model), missing, str(files.slot_dir)
+        model=name,
+        roles=roles,
+        engine=engine.kind,
+        argv=argv,
+        host=model.host,
+        port=model.port,
+        placement=place_,
+        file=str(files.model),
+        missing=missing,
+        slot_dir=str(files.slot_dir),
+        env=env,
     )
 
 
-def plan_fleet(loaded: LoadedConfig, engine: Engine | None, gpus: Sequence[Gpu]) -> list[ModelPlan]:
+def _placement(claim: Claim) -> Placement:
+    return "gpu" if any(device != "cpu" for device in claim) else "cpu"
+
+
+def placed(model: ModelConfig, gpus: Sequence[str], claim: Claim | None) -> tuple[ModelConfig, dict[str, str]]:
+    """The settings of a model that was placed, and the environment that shows its engine just the GPUs it may use.
+
+    The engine would otherwise fit the model to whatever is free, and split it when that is too little.
+    """
+    if not gpus or claim is None:
+        return model, {}
+    used = [device.removeprefix("gpu") for device in claim if device != "cpu"]
+    env = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(used)}
+    if not used:
+        return model.model_copy(update={"gpu_layers": 0}), env
+    if model.hybrid:
+        return model, env
+    whole = "all" if model.gpu_layers == "auto" else model.gpu_layers
+    return model.model_copy(update={"gpu_layers": whole, "extra_args": ["--fit", "off", *model.extra_args]}), env
+
+
+def plan_fleet(loaded: LoadedConfig, engine: Engine | None, gpus: Sequence[str]) -> list[ModelPlan]:
     """The plan of every model, in the configuration's order."""
     return [plan_model(loaded, name, engine, gpus) for name in loaded.config.models]

@@ -1,0 +1,88 @@
+"""Endpoints of a running `benchai serve`: leases are taken over HTTP, the engines are called directly.
+
+A lease is a response that stays open: the server frees it when the connection closes, however that comes about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+
+from benchai import errors
+from benchai.config import LoadedConfig
+from benchai.errors import BenchAIError, EngineError, Unavailable
+from benchai.events import Emit, ModelLoading, ModelReady, ModelStopped, Notice
+from benchai.runtime.endpoints import Endpoint
+from benchai.runtime.fleet.member import remote_endpoint
+from benchai.runtime.serving import ServerRecord
+
+CONNECT_SECONDS = 5.0
+EVENTS = {kind.type: kind for kind in (ModelLoading, ModelReady, ModelStopped, Notice)}
+
+
+class AttachedFleet:
+    """Implements ``Endpoints`` with the fleet of another process."""
+
+    def __init__(self, server: ServerRecord, loaded: LoadedConfig, emit: Emit) -> None:
+        self._server = server
+        self._loaded = loaded
+        self._emit = emit
+
+    @asynccontextmanager
+    async def lease(self, role: str) -> AsyncIterator[Endpoint]:
+        """See ``Endpoints.lease``."""
+        name, model = self._loaded.model_for(role)
+        if model.remote:
+            yield remote_endpoint(self._loaded, role, name)
+            return
+        body = {"role": role, "models": [name, *self._loaded.config.router.fallback.get(role, [])]}
+        headers = {"Authorization": f"Bearer {self._server.token}"}
+        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
+        async with AsyncExitStack() as stack:
+            client = httpx.AsyncClient(base_url=self._server.url, headers=headers, timeout=timeout, trust_env=False)
+            await stack.enter_async_context(client)
+            try:
+                response = await stack.enter_async_context(client.stream("POST", "/fleet/lease", json=body))
+                endpoint = await self._granted(role, response)
+            except httpx.TransportError as error:
+                message = f"the server at {self._server.url} cannot be reached: {error}"
+                raise EngineError(message, hint="'benchai serve' starts it") from error
+            yield endpoint
+
+    async def _granted(self, role: str, response: httpx.Response) -> Endpoint:
+        if response.is_error:
+            await response.aread()
+            raise error_from(response.json().get("error", {}))
+        async for line in response.aiter_lines():
+            message = json.loads(line) if line.strip() else {}
+            kind = message.pop("type", None)
+            if kind == "lease":
+                return self._endpoint(role, message)
+            if kind == "error":
+                raise error_from(message)
+            if kind in EVENTS:
+                self._emit(EVENTS[kind](**message))
+        raise EngineError(f"the server at {self._server.url} ended", hint="try again")
+
+    def _endpoint(self, role: str, data: dict[str, Any]) -> Endpoint:
+        if data.get("placement") == "remote":
+            # its key stays with the server, ours comes from our own environment
+            return remote_endpoint(self._loaded, role, data["model"])
+        return Endpoint(**data)
+
+
+def error_from(data: dict[str, Any]) -> BenchAIError:
+    """The error that a server sent."""
+    kind = getattr(errors, str(data.get("kind")), EngineError)
+    if not (isinstance(kind, type) and issubclass(kind, BenchAIError)):
+        kind = EngineError
+    message, hint = str(data.get("message", "the server refused")), data.get("hint")
+    if issubclass(kind, Unavailable):
+        return kind(message, retry_after=float(data.get("retry_after") or 1), hint=hint)
+    if issubclass(kind, errors.EngineStartError):
+        return kind(message, log=data.get("log") or (), hint=hint)
+    return kind(message, hint=hint)

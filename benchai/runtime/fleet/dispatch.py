@@ -1,0 +1,456 @@
+"""Who is served next, and what is started and stopped for it.
+
+Requests wait in one line, oldest first. A younger one may go ahead to save a swap, but an older one is passed over at
+most `max_passes` times, or for `max_wait` seconds: then the models that stand in its way take no new requests, and
+leave when the last of theirs has ended. Everything here runs in one piece between two awaits, on what is true now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchai.config import LoadedConfig
+from benchai.errors import BenchAIError, DoesNotFit, EngineError, QueueFull, Unavailable
+from benchai.events import Emit, ModelState, Notice
+from benchai.runtime.fleet.member import Member
+from benchai.runtime.placement.decide import Decision, Place, Refuse, Resident, Wait, Wanted, decide
+from benchai.runtime.placement.gauge import Gauge
+from benchai.runtime.placement.memory import MemoryBook
+
+#: A caller rather waits for a shorter delay than this than being told to come again.
+SHORT_DELAY = 1.0
+TRY_AGAIN = 60.0
+# who asks for a model when no role does
+OPERATOR, KEPT_UP = "asked for by the operator", "kept up"
+NEWEST = 0.2
+SETTLING_PAUSE = 0.05
+
+
+@dataclass(eq=False)
+class Waiter:
+    """A request in line: the models that may serve it, its own first. Role "" is an operator's."""
+
+    role: str
+    models: list[str]
+    arrived: float
+    granted: asyncio.Future[None]
+    passes: int = 0
+
+    @property
+    def model(self) -> str:
+        """The model that it waits for now."""
+        return self.models[0]
+
+
+@dataclass
+class Counts:
+    """What the dispatcher has done: swaps, requests refused, and the running mean of a lease's seconds by role."""
+
+    swaps: int = 0
+    refused: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Dispatcher:
+    """Grants leases and moves models. `pump` is called after everything that may change the picture."""
+
+    def __init__(self, loaded: LoadedConfig, book: MemoryBook, gauge: Gauge, emit: Emit, keep_core: bool) -> None:
+        self.loaded = loaded
+        self.members: dict[str, Member] = {}
+        self.counts = Counts()
+        self.book = book
+        self._gauge = gauge
+        self._emit = emit
+        self._keep_core = keep_core
+        self._line: list[Waiter] = []
+        self._in_use: Counter[str] = Counter()
+        self._retiring: set[str] = set()
+        self._looking: set[str] = set()
+        self._returning: set[str] = set()
+        self._next_try: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._settling_until = 0.0
+        self._settling = False
+        self._idle = asyncio.Event()
+        self._closing = False
+
+    # ---- leases
+
+    async def acquire(self, role: str, models: list[str]) -> str:
+        """Wait in line; the name of the model that was granted. Give it back with `release`.
+
+        Raises:
+            QueueFull: too many wait for this role already.
+            BenchAIError: why none of the models can serve it.
+        """
+        if self._closing:
+            raise EngineError(f"model {models[0]!r} is not started: the fleet is stopping")
+        self._refuse_if_full(role)
+        waiter = Waiter(role, list(models), time.monotonic(), asyncio.get_running_loop().create_future())
+        self._line.append(waiter)
+        self.pump()
+        try:
+            await waiter.granted
+        except asyncio.CancelledError:
+            if waiter.granted.done() and not waiter.granted.cancelled() and waiter.granted.exception() is None:
+                self.release(role, waiter.model, waiter.arrived)
+            raise
+        finally:
+            if waiter in self._line:
+                self._line.remove(waiter)
+                self.pump()
+        return waiter.model
+
+    def release(self, role: str, model: str, since: float) -> None:
+        """A lease ends; `since` is when it began (monotonic seconds)."""
+        now = time.monotonic()
+        self._in_use[role] -= 1
+        mean = self.counts.seconds.setdefault(role, now - since)
+        self.counts.seconds[role] = mean + NEWEST * (now - since - mean)
+        member = self.members.get(model)
+        if member is not None:
+            member.uses.remove(role)
+            member.activity.leases = member.uses.total
+        if not self._in_use.total():
+            self._idle.set()
+        self.pump()
+
+    def waiting(self, model: str) -> int:
+        """Requests in line for a model."""
+        return sum(waiter.model == model for waiter in self._line)
+
+    def _refuse_if_full(self, role: str) -> None:
+        limit = self.loaded.config.router.max_queue
+        waiting = sum(waiter.role == role for waiter in self._line)
+        if waiting < limit:
+            return
+        self.counts.refused += 1
+        seconds = self.counts.seconds.get(role, 1.0) * waiting / self.loaded.config.concurrency(role)
+        message = f"{waiting} requests wait for the role {role!r} already (router.max_queue = {limit})"
+        raise QueueFull(message, retry_after=max(1.0, round(seconds)))
+
+    # ---- the pump
+
+    def pump(self) -> None:
+        """Serve who can be served, start and stop what must be, and wake up when the next thing is due."""
+        if self._closing:
+            return
+        now = time.monotonic()
+        claimed: set[str] = set()
+        for waiter in list(self._line):
+            if waiter in self._line and not waiter.granted.done():
+                self._serve(waiter, claimed, now)
+        self._keep_up(now)
+        self._retire(now)
+        self._set_timer(now)
+
+    def _serve(self, waiter: Waiter, claimed: set[str], now: float) -> None:
+        if waiter.role and self._in_use[waiter.role] >= self.loaded.config.concurrency(waiter.role):
+            return
+        member = self.members.get(waiter.model)
+        if member is None:
+            self._grant(waiter)
+            return
+        problem = self._problem(member)
+        if problem is not None:
+            self._give_up(waiter, problem)
+        elif member.supervisor.wanted and member.supervisor.alive:
+            free = member.uses.total < self.loaded.config.slots_of(member.name) or not waiter.role
+            if free and member.name not in claimed and member.name not in self._retiring:
+                self._grant(waiter)
+        elif len(waiter.models) > 1 and now - waiter.arrived >= self.loaded.config.router.max_wait:
+            waited = f"kept it waiting for {now - waiter.arrived:.0f} s"
+            self._give_up(waiter, EngineError(f"model {member.name!r} {waited}"))
+        elif not resident(member):
+            self._place(member, waiter, claimed, now)
+
+    def _problem(self, member: Member) -> BenchAIError | None:
+        """Why a model can't serve anybody now, though it was tried."""
+        supervisor = member.supervisor
+        if supervisor.retry_after < SHORT_DELAY:
+            return None
+        wait = supervisor.retry_after
+        if supervisor.state == "backoff":
+            return Unavailable(f"model {member.name!r} ended and is started again in {wait:.0f} s", retry_after=wait)
+        reason = supervisor.error.message if supervisor.error else "it failed"
+        hint = f"'benchai fleet logs {member.name}' shows why, 'benchai fleet restart {member.name}' tries again now"
+        return Unavailable(reason, retry_after=wait, hint=hint)
+
+    def _grant(self, waiter: Waiter) -> None:
+        place = self._line.index(waiter)
+        for older in self._line[:place]:
+            if older.model != waiter.model:
+                older.passes += 1
+        self._line.remove(waiter)
+        self._in_use[waiter.role] += 1
+        self._idle.clear()
+        member = self.members.get(waiter.model)
+        if member is not None:
+            member.uses.add(waiter.role)
+            member.activity.leases = member.uses.total
+        waiter.granted.set_result(None)
+
+    def _give_up(self, waiter: Waiter, error: BenchAIError) -> None:
+        """The model of a request can't serve it: the next one may, else the caller gets the error."""
+        if len(waiter.models) > 1:
+            failed = waiter.models.pop(0)
+            self._emit(Notice(text=f"role {waiter.role!r}: {waiter.model!r} instead of {failed!r}: {error.message}"))
+            self._soon()
+            return
+        self._line.remove(waiter)
+        _refuse(waiter, copy.copy(error))
+
+    def fail(self, member: Member, error: BenchAIError) -> None:
+        """Everybody who waits for this model gets another one, or the error."""
+        for waiter in [one for one in self._line if one.model == member.name]:
+            self._give_up(waiter, error)
+
+    # ---- placing
+
+    def decide(self, member: Member) -> Decision:
+        """Where a model that was looked at may go now, and what must leave for it."""
+        assert member.need is not None
+        residents = list(self._residents())
+        pids = [one.supervisor.ready.pid for one in self.members.values() if one.supervisor.ready]
+        claimed: Counter[str] = Counter()
+        for one in residents:
+            claimed.update(one.claim)
+        return decide(self.book.budget(pids, claimed), residents, Wanted(member.name, member.need.options))
+
+    def _residents(self) -> Iterator[Resident]:
+        for name, member in self.members.items():
+            if not resident(member):
+                continue
+            yield Resident(
+                model=name,
+                claim=member.claim,
+                pinned=member.config.keep if name in self.loaded.config.models else False,
+                busy=member.coming or member.supervisor.state == "starting" or member.uses.total > 0,
+                reload_seconds=member.load_seconds,
+                last_used=member.uses.last,
+                leaving=not member.coming and not member.supervisor.wanted,
+            )
+
+    def _place(self, member: Member, waiter: Waiter, claimed: set[str], now: float) -> None:
+        if member.need is None:
+            self._look(member)
+            return
+        decision = self.decide(member)
+        if isinstance(decision, Place):
+            self.bring(member, decision, waiter.role or OPERATOR)
+        elif isinstance(decision, Refuse):
+            if now < self._settling_until:
+                # what was just stopped may look like somebody else's memory until the driver has it back
+                self._settling = True
+            else:
+                self._give_up(waiter, does_not_fit(member, decision))
+        elif self._starved(waiter, now):
+            claimed.update(decision.busy, decision.stop)
+
+    def _starved(self, waiter: Waiter, now: float) -> bool:
+        router = self.loaded.config.router
+        return waiter.passes >= router.max_passes or now - waiter.arrived >= router.max_wait
+
+    def _look(self, member: Member) -> None:
+        if member.name not in self._looking:
+            self._looking.add(member.name)
+            self._spawn(self._look_at(member))
+
+    async def _look_at(self, member: Member) -> None:
+        try:
+            await member.look()
+        except BenchAIError as error:
+            self._next_try[member.name] = time.monotonic() + TRY_AGAIN
+            self.fail(member, error)
+        finally:
+            self._looking.discard(member.name)
+            self.pump()
+
+    def bring(self, member: Member, decision: Place, role: str) -> None:
+        """Start a model after what must leave has left."""
+        member.coming, member.claim, member.role = True, decision.claim, role
+        self._returning.discard(member.name)
+        for other in self.members.values():
+            if member.name in other.displaced:
+                other.displaced.remove(member.name)
+        leaving = [self.members[name] for name in decision.stop]
+        if leaving:
+            self.counts.swaps += 1
+            self._displace(member, leaving)
+        for one in leaving:
+            one.supervisor.want(False, f"makes room for {member.name!r}")
+        self._spawn(self._start(member, leaving))
+
+    def _displace(self, member: Member, leaving: list[Member]) -> None:
+        """Note what comes back when `member` is idle: what it drove out, and what those had driven out before."""
+        if self._kept(member):
+            return
+        for one in leaving:
+            member.displaced += [one.name, *one.displaced]
+            one.displaced = []
+
+    async def _start(self, member: Member, leaving: list[Member]) -> None:
+        try:
+            await asyncio.gather(*(one.supervisor.settled("stopped", "failed") for one in leaving))
+            needed = {device: mib for device, mib in member.claim.items() if device in self.book.gpus}
+            if leaving and needed:
+                deadline = self.loaded.config.fleet.memory.release_deadline
+                await self._gauge.wait_released(needed, deadline)
+        except BenchAIError as error:
+            member.coming, member.claim = False, {}
+            self._next_try[member.name] = time.monotonic() + TRY_AGAIN
+            self.fail(member, error)
+            self.pump()
+            return
+        named = (OPERATOR, KEPT_UP)
+        cause = member.role if member.role in named else f"the role {member.role!r} is asked for"
+        member.supervisor.want(True, cause)
+
+    def moved(self, member: Member, event: ModelState) -> None:
+        """A member's process went to another state."""
+        if event.state == "starting":
+            member.coming = False
+        if event.state in ("stopped", "failed"):
+            if not member.coming:
+                member.claim = {}
+            member.need = None
+            if self.book.gpus and event.previous in ("stopping", "ready"):
+                self._settling_until = time.monotonic() + self.loaded.config.fleet.memory.release_deadline
+        if event.state == "ready":
+            member.uses.last = time.monotonic()
+            self._next_try.pop(member.name, None)
+        if event.state == "failed" and member.supervisor.error is not None:
+            self._next_try[member.name] = time.monotonic() + TRY_AGAIN
+            self.fail(member, member.supervisor.error)
+        self._soon()
+
+    # ---- keeping up, letting go
+
+    def _kept(self, member: Member) -> bool:
+        return member.config.keep or (self._keep_core and member.core)
+
+    def return_later(self, name: str) -> None:
+        """Start a model when there is room for it."""
+        self._returning.add(name)
+
+    def _keep_up(self, now: float) -> None:
+        away = {name for member in self.members.values() for name in member.displaced}
+        for name, member in self.members.items():
+            kept = self._keep_core and self._kept(member) and not member.halted and name not in away
+            due = self._next_try.get(name, 0.0) <= now
+            if not (kept or name in self._returning) or resident(member) or not due or name in self._retiring:
+                continue
+            if member.need is None:
+                self._look(member)
+                continue
+            decision = self.decide(member)
+            if isinstance(decision, Place) and not decision.stop:
+                self.bring(member, decision, KEPT_UP)
+            elif not isinstance(decision, Wait):
+                self._returning.discard(name)
+                self._next_try[name] = now + TRY_AGAIN
+
+    def _retire(self, now: float) -> None:
+        for member in self.members.values():
+            if not self._is_idle(member) or now < member.uses.last + member.hold:
+                continue
+            if member.displaced:
+                self._returning.update(member.displaced)
+                member.displaced = []
+                member.supervisor.want(False, "gives its place back")
+            elif not self._kept(member):
+                member.supervisor.want(False, f"idle for {member.hold:g} s")
+
+    def _is_idle(self, member: Member) -> bool:
+        supervisor = member.supervisor
+        ready = supervisor.state == "ready" and supervisor.wanted
+        return ready and not member.uses.total and not self.waiting(member.name)
+
+    def _set_timer(self, now: float) -> None:
+        router = self.loaded.config.router
+        due = [waiter.arrived + router.max_wait for waiter in self._line]
+        for member in self.members.values():
+            if self._is_idle(member) and (member.displaced or not self._kept(member)):
+                due.append(member.uses.last + member.hold)
+            if member.supervisor.retry_after:
+                due.append(now + member.supervisor.retry_after)
+        due += self._next_try.values()
+        if self._settling:
+            self._settling = False
+            due.append(now + SETTLING_PAUSE)
+        due = [at for at in due if at > now]
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(min(due) - now + 0.001, self.pump) if due else None
+
+    # ---- the end
+
+    def retire(self, name: str) -> None:
+        """Grant no more leases on a model: its settings have changed."""
+        self._retiring.add(name)
+
+    def replaced(self, name: str) -> None:
+        """The model has its new settings."""
+        self._retiring.discard(name)
+        self._next_try.pop(name, None)
+
+    def refuse_new(self) -> None:
+        """The fleet ends: nobody is let in any more, and those in line are told."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiter in self._line[:]:
+            self._line.remove(waiter)
+            _refuse(waiter, EngineError(f"model {waiter.model!r} is not started: the fleet is stopping"))
+
+    async def drained(self, seconds: float) -> bool:
+        """Wait until no lease is held; False when that takes too long."""
+        if not self._in_use.total():
+            return True
+        self._idle.clear()
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """End what was under way."""
+        self.refuse_new()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _soon(self) -> None:
+        if not self._closing:
+            asyncio.get_running_loop().call_soon(self.pump)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _refuse(waiter: Waiter, error: BenchAIError) -> None:
+    if not waiter.granted.done():
+        waiter.granted.set_exception(error)
+        # a caller that was cancelled meanwhile never looks at it
+        waiter.granted.exception()
+
+
+def resident(member: Member) -> bool:
+    """Whether a model holds memory, or is about to."""
+    return member.coming or member.supervisor.state not in ("stopped", "failed")
+
+
+def does_not_fit(member: Member, refused: Refuse) -> DoesNotFit:
+    """The error for a model that can't be placed, with the figures and what would help."""
+    return DoesNotFit(f"model {member.name!r} does not fit: {refused.reason}", hint=member.would_fit(refused))

@@ -1,0 +1,143 @@
+"""Is a ready engine still working? Asked with requests that do work, never of one that visibly produces tokens.
+
+A wedged server may answer /health while its main loop stands still. So beside /health there is /slots, which that
+loop must answer, and a request of one token. While requests are under way the answer to /slots may have to wait for
+a long prompt: an engine that uses the processor is then given its idle time-out, one that does not is hung.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import psutil
+
+from benchai.runtime.fleet.process import EngineProcess, Ready
+
+HEALTH_SECONDS = 5.0
+HEALTH_FAILURES = 2
+# a process that does less is waiting for something
+BUSY_SHARE = 0.05
+
+
+@dataclass
+class Activity:
+    """What the fleet knows of a model's work: leases held, pieces of replies seen, a caller's suspicion."""
+
+    leases: int = 0
+    pieces: int = 0
+    suspected: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How to look at one model; times in seconds."""
+
+    interval: float
+    deadline: float
+    idle_timeout: float
+    activity: Activity
+    generates: bool = True
+
+    async def watch(self, process: EngineProcess, ready: Ready) -> str:
+        """Look every `interval`, and at once on a suspicion. Returns why the engine must be killed."""
+        seen, failures = self.activity.pieces, 0
+        async with httpx.AsyncClient(base_url=ready.root, timeout=HEALTH_SECONDS, trust_env=False) as client:
+            while True:
+                suspected = await self._next()
+                if self.activity.pieces != seen:
+                    seen, failures = self.activity.pieces, 0
+                    continue
+                if not await _healthy(client):
+                    failures += 1
+                    if failures >= HEALTH_FAILURES:
+                        return f"/health failed {failures} times in a row"
+                    continue
+                failures = 0
+                why = await self._work(client, process, suspected)
+                if why is not None:
+                    return why
+
+    async def _next(self) -> bool:
+        """Wait for the next look; whether somebody suspects the engine."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.activity.suspected.wait(), self.interval)
+            self.activity.suspected.clear()
+            return True
+        return False
+
+    async def _work(self, client: httpx.AsyncClient, process: EngineProcess, suspected: bool) -> str | None:
+        slots = await self._answered(client, process, "/slots")
+        if slots is None:
+            return f"/health answers, /slots does not within {self.deadline:g} s"
+        if self.activity.leases or not self.generates:
+            return None
+        slot = _free_slot(slots, suspected)
+        if slot is None or await _one_token(client, slot, self.deadline):
+            return None
+        return f"a request of one token is not answered within {self.deadline:g} s"
+
+    async def _answered(self, client: httpx.AsyncClient, process: EngineProcess, path: str) -> Any | None:
+        """The answer, waited for as long as tokens come or the processor is used; None: it hangs."""
+        asking = asyncio.ensure_future(client.get(path, timeout=None))
+        began, pieces, used = time.monotonic(), self.activity.pieces, cpu_seconds(process.pid)
+        try:
+            while not asking.done():
+                await asyncio.wait((asking,), timeout=self.deadline)
+                if asking.done() or self.activity.pieces != pieces:
+                    break
+                now_used, waited = cpu_seconds(process.pid), time.monotonic() - began
+                working = self.activity.leases and now_used - used > BUSY_SHARE * self.deadline
+                if not working or waited > self.idle_timeout:
+                    return None
+                used = now_used
+            return _json(asking) if asking.done() else []
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+
+async def _healthy(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/health")).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _json(asked: asyncio.Future[httpx.Response]) -> Any:
+    """What was answered; [] for an engine without this path, or one that is just ending."""
+    try:
+        return asked.result().raise_for_status().json()
+    except (httpx.HTTPError, ValueError):
+        return []
+
+
+def _free_slot(slots: Any, suspected: bool) -> int | None:
+    """A slot for the request of one token: one that holds no conversation, any idle one on a suspicion."""
+    idle = [slot for slot in slots if isinstance(slot, dict) and not slot.get("is_processing")]
+    if any(slot.get("is_processing") for slot in slots if isinstance(slot, dict)):
+        return None
+    empty = [slot for slot in idle if not slot.get("n_prompt_tokens")]
+    chosen = empty or (idle if suspected else [])
+    return int(chosen[0]["id"]) if chosen else None
+
+
+async def _one_token(client: httpx.AsyncClient, slot: int, deadline: float) -> bool:
+    body = {"prompt": "a", "n_predict": 1, "id_slot": slot, "cache_prompt": False}
+    try:
+        return (await client.post("/completion", json=body, timeout=deadline)).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+def cpu_seconds(pid: int | None) -> float:
+    """Processor time that a process has used; 0 when it is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times() if pid else None
+    except psutil.Error:
+        return 0.0
+    return times.user + times.system if times else 0.0

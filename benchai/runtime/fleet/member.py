@@ -1,0 +1,373 @@
+"""One model of the fleet: its process, what it holds, who uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchai.config import LoadedConfig, ModelConfig, paths
+from benchai.config.load import require_file
+from benchai.config.models import REASONING_ROLES
+from benchai.errors import ConfigError, EngineError, EngineStartError
+from benchai.events import Emit, ModelLoading, ModelReady, ModelState, ModelStopped, Notice
+from benchai.runtime.background import in_background
+from benchai.runtime.endpoints import Endpoint, Placement
+from benchai.runtime.engine.discover import Engine, find_engine, flag_hint
+from benchai.runtime.engine.gguf_file import check_gguf
+from benchai.runtime.fleet.health import Activity, Probe
+from benchai.runtime.fleet.logs import ModelLog
+from benchai.runtime.fleet.process import EngineProcess, LaunchSpec, Ready
+from benchai.runtime.fleet.slots import SlotStore, cache_key
+from benchai.runtime.fleet.state import EngineRecord
+from benchai.runtime.fleet.supervisor import Policy, Supervisor
+from benchai.runtime.placement.decide import Claim, Refuse
+from benchai.runtime.placement.memory import MemoryBook, Need
+from benchai.runtime.placement.plan import ModelPlan, plan_model
+
+#: Weight of the newest figure in the running mean of a model's load time.
+NEWEST = 0.5
+
+
+class House(Protocol):
+    """What a member needs of its fleet."""
+
+    loaded: LoadedConfig
+    book: MemoryBook
+    record: EngineRecord
+    emit: Emit
+
+    def moved(self, member: Member, event: ModelState) -> None:
+        """A member's process went to another state."""
+        ...
+
+    async def free_for(self, member: Member) -> bool:
+        """Stop what may leave for a member that found too little memory; whether anything was stopped."""
+        ...
+
+
+@dataclass
+class Uses:
+    """Who uses a model: leases by role, and when the last one ended (monotonic seconds)."""
+
+    by_role: dict[str, int] = field(default_factory=dict)
+    last: float = field(default_factory=time.monotonic)
+    served: int = 0
+    nobody: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.nobody.set()
+
+    @property
+    def total(self) -> int:
+        """Leases held now."""
+        return sum(self.by_role.values())
+
+    def add(self, role: str) -> None:
+        """A lease begins."""
+        self.by_role[role] = self.by_role.get(role, 0) + 1
+        self.served += 1
+        self.nobody.clear()
+
+    def remove(self, role: str) -> None:
+        """A lease ends."""
+        self.by_role[role] -= 1
+        self.last = time.monotonic()
+        if not self.total:
+            self.nobody.set()
+
+
+class Member:
+    """A model that this fleet launches. The dispatcher decides, the supervisor acts, this is what they know of it."""
+
+    def __init__(self, name: str, house: House) -> None:
+        self.name = name
+        self.house = house
+        self.uses = Uses()
+        self.activity = Activity()
+        self.claim: Claim = {}
+        self.need: Need | None = None
+        self.file: Path | None = None
+        self.measured: dict[str, int] = {}
+        self.load_seconds = 1.0
+        self.coming = False
+        self.halted = False
+        self.displaced: list[str] = []
+        self.role = ""
+        self.tokens_per_second: float | None = None
+        self._engine: Engine | None = None
+        self._store: SlotStore | None = None
+        self.log = ModelLog(name, paths.log_dir())
+        policy = Policy(self.loaded.config.fleet.max_restarts)
+        self.supervisor = Supervisor(name, self.log, self, policy, self._moved)
+
+    @property
+    def loaded(self) -> LoadedConfig:
+        """The fleet's configuration."""
+        return self.house.loaded
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's settings."""
+        return self.loaded.config.models[self.name]
+
+    @property
+    def roles(self) -> list[str]:
+        """The roles that it serves."""
+        return self.loaded.config.roles_of(self.name)
+
+    @property
+    def core(self) -> bool:
+        """Whether it serves a role that is kept up."""
+        return any(role in self.loaded.config.fleet.core for role in self.roles)
+
+    @property
+    def placement(self) -> Placement:
+        """Where it lives, or would."""
+        return "gpu" if any(device != "cpu" for device in self.claim) else "cpu"
+
+    @property
+    def hold(self) -> float:
+        """Idle seconds after which it leaves: a vision model that took another's place sooner than others."""
+        fleet = self.loaded.config.fleet
+        if "vision" in self.roles and self.displaced:
+            return fleet.vision_hold
+        return self.config.ttl or fleet.ttl
+
+    # ---- before a start
+
+    async def look(self) -> None:
+        """Find engine and file, and what the model needs. Slow the first time: call before placing it.
+
+        Raises:
+            BenchAIError: it can't be started, and why.
+        """
+        self._engine = await in_background(find_engine, self.loaded.config.engine, self.loaded.folder)
+        self.file = await self._find_file()
+        await in_background(self._check, plan_model(self.loaded, self.name, self._engine, self._gpus(), self.file))
+        self.need = await in_background(self.house.book.need, self.name, self.file, self._engine)
+
+    def _gpus(self) -> list[str]:
+        return self.house.book.gpus
+
+    async def _find_file(self) -> Path:
+        """The model's GGUF; one on the hub is downloaded first."""
+        hub = self.config.hf
+        if hub is not None:
+            from benchai.config.hub import cached_file, download
+
+            cached = await in_background(cached_file, hub)
+            if cached is not None:
+                return cached
+            self.house.emit(Notice(text=f"fetching {hub} from Hugging Face"))
+            return await in_background(download, hub)
+        file = self.loaded.model_file(self.name)
+        assert file is not None
+        return file
+
+    def _check(self, plan: ModelPlan) -> None:
+        """What would make the engine fail, found before it is started."""
+        assert self._engine is not None
+        check_gguf(Path(str(plan.file)), f"models.{plan.model}")
+        for path in plan.missing:
+            require_file(Path(path), f"models.{plan.model}")
+        for flag in self._engine.lacks(plan.argv):
+            message = f"model {plan.model!r}: {self._engine.version()} does not know the flag {flag!r}"
+            raise EngineStartError(message, hint=flag_hint(flag, self.config))
+        try:
+            Path(str(plan.slot_dir)).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"model {plan.model!r}: cannot make {plan.slot_dir!r} for saved KV caches: {error.strerror}"
+            hint = f"set models.{plan.model}.slot_save_path to a folder of yours"
+            raise EngineError(message, hint=hint) from error
+
+    # ---- Hooks of the supervisor
+
+    async def prepare(self) -> LaunchSpec:
+        """See ``Hooks``."""
+        if self.need is None or self.file is None or self._engine is None:
+            await self.look()
+        assert self.file is not None
+        assert self._engine is not None
+        plan = plan_model(self.loaded, self.name, self._engine, self._gpus(), self.file, self.claim)
+        settings = self.loaded.config.engine
+        self._plan = plan
+        self.house.emit(ModelLoading(model=self.name, role=self.role, engine=self._engine.kind, file=str(self.file)))
+        return LaunchSpec(
+            name=self.name,
+            argv=plan.argv,
+            host=plan.host,
+            port=plan.port or 0,
+            model_file=self.file,
+            stall_timeout=settings.stall_timeout,
+            stop_grace=settings.stop_grace,
+            env=plan.env,
+            spawned=lambda pid: self.house.record.add(self.name, pid),
+            ended=self.house.record.remove,
+        )
+
+    async def after_ready(self, process: EngineProcess, ready: Ready) -> None:
+        """See ``Hooks``: give the conversations back that it had before it was stopped."""
+        assert self.file is not None
+        key = await in_background(cache_key, self.file, ready.build, self._cache_settings(ready))
+        limit = self.loaded.config.fleet.slot_cache
+        root = paths.cache_dir() / "slots"
+        self._store = SlotStore(Path(str(self._plan.slot_dir)), root, key, limit, self._report)
+        if not (self.config.embedding or self.config.rerank):
+            await self._store.restore(ready)
+        self.load_seconds += NEWEST * (ready.seconds - self.load_seconds)
+        await self._measure(ready.pid)
+
+    def _cache_settings(self, ready: Ready) -> dict[str, Any]:
+        model = self.config
+        return {
+            "n_ctx": ready.n_ctx,
+            "slots": ready.slots,
+            "k": model.cache_type_k,
+            "v": model.cache_type_v,
+            "flash": model.flash_attn,
+            "lora": model.lora,
+            "mmproj": model.mmproj,
+            "args": model.extra_args,
+        }
+
+    async def watch(self, process: EngineProcess, ready: Ready) -> str:
+        """See ``Hooks``."""
+        probe = Probe(
+            interval=self.loaded.config.router.health_check_interval,
+            deadline=self.loaded.config.fleet.probe_deadline,
+            idle_timeout=self.idle_timeout,
+            activity=self.activity,
+            generates=not (self.config.embedding or self.config.rerank),
+        )
+        return await probe.watch(process, ready)
+
+    async def before_stop(self, ready: Ready) -> None:
+        """See ``Hooks``: keep the conversations."""
+        await self._measure(ready.pid)
+        if self._store is not None and not (self.config.embedding or self.config.rerank):
+            await self._store.save(ready)
+
+    async def after_exit(self) -> None:
+        """See ``Hooks``."""
+        self.measured = {}
+
+    async def make_room(self) -> bool:
+        """See ``Hooks``."""
+        return await self.house.free_for(self)
+
+    async def _measure(self, pid: int) -> None:
+        assert self.file is not None
+        self.measured = await in_background(self.house.book.measure, self.name, self.file, pid, self.claim)
+
+    def _report(self, text: str) -> None:
+        self.log.add(f"benchai: {text}")
+        self.house.emit(Notice(text=f"{self.name}: {text}"))
+
+    def _moved(self, event: ModelState) -> None:
+        if event.state == "ready" and self.supervisor.ready is not None:
+            ready = self.supervisor.ready
+            self.house.emit(
+                ModelReady(model=self.name, pid=ready.pid, n_ctx=ready.n_ctx, seconds=round(ready.seconds, 3))
+            )
+        if event.previous in ("ready", "stopping") and event.state in ("stopped", "backoff", "failed"):
+            self.house.emit(ModelStopped(model=self.name, exit_code=event.exit_code))
+        self.house.moved(self, event)
+
+    # ---- while it is ready
+
+    @property
+    def idle_timeout(self) -> float:
+        """Seconds without a token that end a call."""
+        return idle_timeout(self.loaded, self.placement)
+
+    def endpoint(self, role: str) -> Endpoint:
+        """Where a role that leased it finds it."""
+        ready = self.supervisor.ready
+        assert ready is not None
+        return Endpoint(
+            role=role,
+            model=self.name,
+            base_url=ready.base_url,
+            served_name=self.name,
+            n_ctx=ready.n_ctx or None,
+            placement=self.placement,
+            idle_timeout=self.idle_timeout,
+            total_timeout=self.loaded.config.router.timeouts.total,
+            max_tokens=max_tokens(self.loaded, role, self.config, self.placement),
+            temperature=self.config.temperature,
+            top_p=self.config.top_p,
+            progress=self._progress,
+            suspect=self.activity.suspected.set,
+        )
+
+    async def finished(self, seconds: float) -> None:
+        """Wait until nobody uses it, `seconds` at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.uses.nobody.wait(), seconds)
+
+    def would_fit(self, refused: Refuse) -> str:
+        """A hint for a model that does not fit: the settings that would."""
+        budget = max((figure.budget - figure.pinned for option in refused.figures for figure in option), default=0)
+        found = self.house.book.suggestions(self.name, self.file, budget) if self.file else []
+        return "a big model or a long context: " + "; ".join(found) if found else "choose a smaller model"
+
+    def _progress(self) -> None:
+        self.activity.pieces += 1
+
+
+def remote_endpoint(loaded: LoadedConfig, role: str, name: str) -> Endpoint:
+    """The endpoint of a model that somebody else serves.
+
+    Raises:
+        ConfigError: the variable that holds its key is not set, or holds no key.
+    """
+    model = loaded.config.models[name]
+    return Endpoint(
+        role=role,
+        model=name,
+        base_url=str(model.endpoint).rstrip("/"),
+        served_name=str(model.model),
+        n_ctx=model.context,
+        placement="remote",
+        idle_timeout=idle_timeout(loaded, "remote"),
+        total_timeout=loaded.config.router.timeouts.total,
+        max_tokens=max_tokens(loaded, role, model, "remote"),
+        api_key=_api_key(name, model),
+        temperature=model.temperature,
+        top_p=model.top_p,
+    )
+
+
+def idle_timeout(loaded: LoadedConfig, placement: Placement) -> float:
+    """Seconds without a token that end a call, by where the model runs."""
+    timeouts = loaded.config.router.timeouts
+    return timeouts.cpu if placement == "cpu" else timeouts.gpu
+
+
+def max_tokens(loaded: LoadedConfig, role: str, model: ModelConfig, placement: Placement) -> int:
+    """Tokens of one reply at most."""
+    caps = loaded.config.router.max_tokens
+    on_cpu = caps.cpu_reasoning if role in REASONING_ROLES else caps.cpu
+    return model.max_tokens or (on_cpu if placement == "cpu" else caps.gpu)
+
+
+def _api_key(name: str, model: ModelConfig) -> str | None:
+    if model.api_key_env is None:
+        return None
+    key = os.environ.get(model.api_key_env, "").strip()
+    if key and not (key.isascii() and key.isprintable()):
+        hint = "copy the key again: letters, digits and punctuation only"
+        raise ConfigError(
+            f"models.{name}.api_key_env: {model.api_key_env!r} holds characters that no key has", hint=hint
+        )
+    if not key:
+        raise ConfigError(
+            f"models.{name}.api_key_env: the environment variable {model.api_key_env!r} is not set",
+            hint=f"export {model.api_key_env}=...",
+        )
+    return key

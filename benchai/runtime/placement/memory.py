@@ -1,0 +1,249 @@
+"""How much memory each model needs, and how much all of them may use.
+
+A need is estimated from the model's file and corrected by what was measured when it last ran with these settings.
+On a GPU all memory is taken at the start, so the measurement replaces the estimate. In RAM parts of the KV cache are
+taken only when they are first used, so the measurement only ever raises it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchai.config import LoadedConfig, ModelConfig, paths
+from benchai.errors import BenchAIError, ConfigError
+from benchai.runtime.engine.discover import Engine
+from benchai.runtime.placement.decide import Claim
+from benchai.runtime.placement.estimate import Estimate, Settings, estimate, suggestions
+from benchai.runtime.placement.gauge import Gauge
+from benchai.runtime.placement.model_info import ModelInfo, read_model_info
+
+MIB = 1024 * 1024
+#: Share of a file's size that stands for a model that cannot be estimated.
+GUESS = 1.15
+VIRTUAL_GPU = "gpu0"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one model needs: claims in order of preference, the estimate behind them, and where it came from."""
+
+    options: tuple[Claim, ...]
+    estimate: Estimate | None
+    measured: Mapping[str, int]
+
+
+class MemoryBook:
+    """Budget and needs of one configuration on one machine."""
+
+    def __init__(self, loaded: LoadedConfig, gauge: Gauge) -> None:
+        self._loaded = loaded
+        self._gauge = gauge
+        self._limits = loaded.config.fleet.memory
+        self._gpus = [one.device for one in gauge.devices() if one.device != "cpu"]
+        self._measured = Measured(paths.cache_dir() / "measured.json")
+
+    @property
+    def gpus(self) -> list[str]:
+        """The real GPUs."""
+        return self._gpus
+
+    def budget(self, pids: Iterable[int], claimed: Mapping[str, int]) -> dict[str, int]:
+        """MiB that our models may use in all, by device.
+
+        Args:
+            pids: Our engines: what they hold counts as free.
+            claimed: What they are thought to hold, for a GPU whose driver does not tell.
+        """
+        ours = list(pids)
+        held = self._gauge.held_by(ours) | {"cpu": self._gauge.private(ours)}
+        budget = {}
+        for one in self._gauge.devices():
+            limit = self._limits.ram if one.device == "cpu" else self._limits.vram
+            free = one.free_mib + (held.get(one.device) or (claimed.get(one.device, 0) if one.device != "cpu" else 0))
+            budget[one.device] = max(0, min(limit or one.total_mib, one.total_mib, free) - self._limits.reserve)
+        if not self._gpus and self._limits.vram is not None:
+            budget[VIRTUAL_GPU] = self._limits.vram
+        return budget
+
+    def need(self, name: str, file: Path, engine: Engine) -> Need:
+        """What a model needs, by the places where it may live.
+
+        Raises:
+            ConfigError: its settings ask for a part of it on the GPU, and `hybrid` does not allow that.
+        """
+        model = self._loaded.config.models[name]
+        info = _info(file)
+        slots = self._loaded.config.slots_of(name)
+        projector = _info(self._loaded.resolve(model.mmproj)) if model.mmproj else None
+        draft = _info(self._loaded.resolve(model.draft.file)) if model.draft else None
+        check_offload(name, model, info)
+
+        def mib(on_gpu: bool) -> tuple[int, Estimate | None]:
+            if info is None:
+                return _guess(file), None
+            found = _estimate(model, info, slots, on_gpu, projector, draft)
+            return found.total_mib, found
+
+        key = self.key(name, file)
+        options: list[Claim] = []
+        found = None
+        if self._may_use_gpu(model, engine):
+            total, found = mib(bool(self._gpus))
+            total = self._measured.get(key, "gpu") or total
+            options += _gpu_options(total, self._gpus or [VIRTUAL_GPU], self._totals(), model.hybrid)
+        if not options or model.placement == "auto":
+            total, on_cpu = mib(False)
+            found = found or on_cpu
+            options.append({"cpu": max(total, self._measured.get(key, "cpu") or 0)})
+        return Need(tuple(options), found, self._measured.all(key))
+
+    def _may_use_gpu(self, model: ModelConfig, engine: Engine) -> bool:
+        if model.placement == "cpu" or model.gpu_layers == 0:
+            return False
+        if not self._gpus:
+            return model.placement == "gpu" and self._limits.vram is not None
+        return engine.kind == "llama-server"
+
+    def _totals(self) -> dict[str, int]:
+        totals = {one.device: one.total_mib for one in self._gauge.devices()}
+        limit = self._limits.vram
+        if not self._gpus and limit is not None:
+            return {VIRTUAL_GPU: limit}
+        return {
+            device: max(0, min(limit or total, total) - self._limits.reserve)
+            for device, total in totals.items()
+            if device != "cpu"
+        }
+
+    def key(self, name: str, file: Path) -> str:
+        """Of the measurements of a model with these settings."""
+        model = self._loaded.config.models[name]
+        settings = model.model_dump_json(exclude={"ttl", "keep", "port", "host", "temperature", "top_p", "max_tokens"})
+        size = file.stat().st_size if file.is_file() else 0
+        return hashlib.sha256(f"{file}:{size}:{self._loaded.config.slots_of(name)}:{settings}".encode()).hexdigest()[
+            :24
+        ]
+
+    def suggestions(self, name: str, file: Path, budget_mib: int) -> list[str]:
+        """Settings with which a model would fit a budget, in words."""
+        model, info = self._loaded.config.models[name], _info(file)
+        if info is None:
+            return []
+        settings = Settings(
+            context=model.context or info.context_length,
+            slots=self._loaded.config.slots_of(name),
+            cache_type_k=model.cache_type_k or "f16",
+            cache_type_v=model.cache_type_v or "f16",
+            flash_attn=model.flash_attn is not False,
+        )
+        return [str(one) for one in suggestions(info, settings, budget_mib)]
+
+    def measure(self, name: str, file: Path, pid: int, claim: Claim) -> dict[str, int]:
+        """Measure a model that runs and remember it for its next start; MiB by device."""
+        held = {device: mib for device, mib in self._gauge.held_by([pid]).items() if mib}
+        on_gpu = sum(mib for device, mib in held.items() if device != "cpu")
+        if on_gpu:
+            self._measured.put(self.key(name, file), "gpu", on_gpu)
+        elif set(claim) == {"cpu"} and held.get("cpu"):
+            self._measured.put(self.key(name, file), "cpu", held["cpu"])
+        return held
+
+
+class Measured:
+    """Measurements by key and kind of place, kept in a JSON file; one that can't be read or written is empty."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def all(self, key: str) -> dict[str, int]:
+        """What was measured for a key."""
+        found = self._read().get(key, {})
+        return {kind: mib for kind, mib in found.items() if isinstance(mib, int)} if isinstance(found, dict) else {}
+
+    def get(self, key: str, kind: str) -> int | None:
+        """MiB, or None when it was not measured."""
+        return self.all(key).get(kind)
+
+    def put(self, key: str, kind: str, mib: int) -> None:
+        """Remember a measurement."""
+        data = self._read()
+        if data.get(key, {}).get(kind) == mib:
+            return
+        data[key] = self.all(key) | {kind: mib}
+        partial = self._file.with_suffix(".partial")
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(data), encoding="utf-8")
+            partial.replace(self._file)
+        except OSError:
+            partial.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, dict[str, int]]:
+        try:
+            data = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+
+def check_offload(name: str, model: ModelConfig, info: ModelInfo | None) -> None:
+    """Refuse a part of a model on the GPU unless its settings say `hybrid` (seed: "Hybrid CPU/GPU Mode is a Trap").
+
+    Raises:
+        ConfigError: with the number of layers that would be all of it.
+    """
+    layers = model.gpu_layers
+    if info is None or model.hybrid or not isinstance(layers, int) or not 0 < layers < info.layers:
+        return
+    message = f"models.{name}.gpu_layers = {layers}: a part of its {info.layers} layers, which is slow"
+    raise ConfigError(message, hint="set gpu_layers: all, or 0 for the CPU, or hybrid: true if you mean it")
+
+
+def _info(file: Path) -> ModelInfo | None:
+    try:
+        return read_model_info(file)
+    except (BenchAIError, OSError):
+        return None
+
+
+def _guess(file: Path) -> int:
+    try:
+        return int(file.stat().st_size * GUESS / MIB) + 1
+    except OSError:
+        return 0
+
+
+def _estimate(
+    model: ModelConfig, info: ModelInfo, slots: int, on_gpu: bool, projector: ModelInfo | None, draft: ModelInfo | None
+) -> Estimate:
+    context = model.context or info.context_length
+    flash = model.flash_attn is not False
+    small = estimate(draft, context=context, slots=slots, on_gpu=on_gpu) if draft else None
+    return estimate(
+        info,
+        context=context,
+        slots=slots,
+        cache_type_k=model.cache_type_k or "f16",
+        cache_type_v=model.cache_type_v or "f16",
+        ubatch=model.ubatch_size or 512,
+        flash_attn=flash,
+        on_gpu=on_gpu,
+        projector=projector,
+        draft=small,
+        embedding=model.embedding or model.rerank,
+    )
+
+
+def _gpu_options(total: int, gpus: list[str], totals: Mapping[str, int], hybrid: bool) -> list[Claim]:
+    """One GPU each, then all of them together, then as much as they hold with the rest in RAM."""
+    options: list[Claim] = [{gpu: total} for gpu in gpus]
+    room = sum(totals.get(gpu, 0) for gpu in gpus)
+    if len(gpus) > 1 and room:
+        options.append({gpu: -(-total * totals.get(gpu, 0) // room) for gpu in gpus})
+    if hybrid and 0 < room < total:
+        options.append({gpu: totals.get(gpu, 0) for gpu in gpus} | {"cpu": total - room})
+    return options

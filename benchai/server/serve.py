@@ -1,0 +1,161 @@
+"""`benchai serve`: the fleet and its HTTP face in one process, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from benchai.config import LoadedConfig, load_config
+from benchai.errors import BenchAIError, PortInUse, UsageError
+from benchai.events import Event, Notice
+from benchai.runtime.fleet.fleet import Fleet
+from benchai.runtime.fleet.ports import port_owner
+from benchai.runtime.serving import announced, only_server, write_record
+from benchai.server.app import make_app
+from benchai.server.events import EventLog
+
+WATCH_SECONDS = 1.0
+CLOSE_SECONDS = 2
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to us."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Service:
+    """One run of the server. `show` gets every event of the fleet, `tell` lines for people."""
+
+    def __init__(self, loaded: LoadedConfig, show: Callable[[Event], None], tell: Callable[[str], None]) -> None:
+        self.loaded = loaded
+        self.log = EventLog()
+        self.url = ""
+        self._show = show
+        self._tell = tell
+        self._token = secrets.token_urlsafe(24)
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._at_once = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT: then let requests under way end, keep their contexts, stop the models.
+
+        Raises:
+            UsageError: another server of this user runs.
+            PortInUse: something else listens on router.port.
+        """
+        self._take_signals()
+        with only_server(), contextlib.closing(self._bind()) as bound:
+            host, port = bound.getsockname()[:2]
+            self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            async with Fleet(self.loaded, self._emit, keep_core=True) as fleet:
+                server = _Uvicorn(self._settings(fleet))
+                serving = asyncio.create_task(server.serve(sockets=[bound]))
+                watching = asyncio.create_task(self._follow_config(fleet))
+                try:
+                    with announced(self.url, self._token, self.loaded):
+                        self._tell(f"serves {self.loaded.name} at {self.url}")
+                        await self._until_stopped(serving)
+                    await self._drain(fleet)
+                finally:
+                    watching.cancel()
+                    server.should_exit = True
+                    await asyncio.gather(serving, watching, return_exceptions=True)
+
+    def _settings(self, fleet: Fleet) -> uvicorn.Config:
+        app = make_app(fleet, self.log, self._token)
+        return uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=CLOSE_SECONDS
+        )
+
+    def _emit(self, event: Event) -> None:
+        self.log.emit(event)
+        self._show(event)
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._asked_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    def _asked_to_stop(self) -> None:
+        if self._stop.is_set():
+            self._at_once.set()
+        self._stop.set()
+
+    def _bind(self) -> socket.socket:
+        router = self.loaded.config.router
+        try:
+            return socket.create_server((router.host, router.port), family=_family(router.host))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                owner = port_owner(router.host, router.port)
+                if owner is not None:
+                    raise PortInUse(
+                        f"router.port {router.port} on {router.host} is in use by {owner}",
+                        hint="end that process, or set another router.port (0 takes a free one)",
+                    ) from error
+            message = f"cannot listen on {router.host}:{router.port}: {error.strerror}"
+            raise UsageError(message, hint="check router.host and router.port") from error
+
+    async def _until_stopped(self, serving: asyncio.Task[None]) -> None:
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((stopped, serving), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+
+    async def _drain(self, fleet: Fleet) -> None:
+        self._tell("stops: requests under way may end, a second signal ends them at once")
+        draining = asyncio.create_task(fleet.drain())
+        hurry = asyncio.create_task(self._at_once.wait())
+        await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, hurry):
+            task.cancel()
+
+    async def _follow_config(self, fleet: Fleet) -> None:
+        """Reload on SIGHUP, and when the file changes."""
+        seen = _stamp(self.loaded.path)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reload.wait(), WATCH_SECONDS)
+            now = _stamp(self.loaded.path)
+            if self._reload.is_set() or now != seen:
+                self._reload.clear()
+                seen = now
+                await self._apply(fleet)
+
+    async def _apply(self, fleet: Fleet) -> None:
+        try:
+            loaded = load_config(self.loaded.path)
+            changed = await fleet.apply(loaded)
+        except BenchAIError as error:
+            self._emit(Notice(text=f"the configuration is kept as it was: {error.message}"))
+            return
+        self.loaded = loaded
+        write_record(self.url, self._token, loaded)
+        what = f"restarted {', '.join(changed)}" if changed else "no model had to be restarted"
+        self._emit(Notice(text=f"the configuration was read again: {what}"))
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    """What changes with a file."""
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size) if found else None
