@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Self
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.errors import GraphRecursionError
 
+from benchai.agents.images import data_url, read_image, with_images
 from benchai.agents.messages import text_of
 from benchai.agents.role import Agents
 from benchai.config import LoadedConfig, load_config, paths
@@ -24,6 +25,7 @@ from benchai.graphs.guards import Budget, BudgetSpent, Ledger
 from benchai.graphs.loader import load_workflows
 from benchai.graphs.registry import Workflow, WorkflowRegistry
 from benchai.runtime.attached import AttachedFleet
+from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoints
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.serving import models_of, running_server
@@ -97,13 +99,15 @@ class Bench:
         workflow: str,
         task: str,
         *,
+        images: Sequence[Path | str | bytes] = (),
         thread_id: str | None = None,
         budget: Budget | None = None,
         ledger: Ledger | None = None,
     ) -> Result:
         """Run a workflow to its end; see ``stream``."""
         result: Result | None = None
-        async with aclosing(self.stream(workflow, task, thread_id=thread_id, budget=budget, ledger=ledger)) as events:
+        stream = self.stream(workflow, task, images=images, thread_id=thread_id, budget=budget, ledger=ledger)
+        async with aclosing(stream) as events:
             async for event in events:
                 result = event if isinstance(event, Result) else result
         assert result is not None
@@ -114,6 +118,7 @@ class Bench:
         workflow: str,
         task: str,
         *,
+        images: Sequence[Path | str | bytes] = (),
         thread_id: str | None = None,
         budget: Budget | None = None,
         ledger: Ledger | None = None,
@@ -125,21 +130,25 @@ class Bench:
         Args:
             workflow: Name of the workflow.
             task: The task, in words; at most 1 MiB.
+            images: Image files, or encoded images, that belong to the task; the role vision looks at them.
             thread_id: Goes on with this thread, or begins one of this name; default: a new one.
             budget: What the run may spend; default: the configuration's.
             ledger: Where the run counts what it spends, in place of ``budget``; the caller may look at it.
 
         Raises:
-            UsageError: no such workflow, an empty or oversized task, or a thread that is in use.
+            UsageError: no such workflow, an empty or oversized task, an image that is none, or a thread in use.
             ConfigError: no model serves one of the workflow's roles.
             BenchAIError: what ended the run with ``stop_reason`` "error", after its ``Result``.
         """
         chosen = self.registry.get(workflow)
         check_task(task)
         check_thread_id(thread_id)
-        for role in chosen.roles:
+        for role in (*chosen.roles, *(("vision",) if images else ())):
             self.loaded.model_for(role)
-        run = _Run(chosen, task, thread_id or str(uuid.uuid4()), ledger or Ledger(budget or self.default_budget()))
+        question = with_images(task, [await in_background(_read, image) for image in images])
+        run = _Run(
+            chosen, task, question, thread_id or str(uuid.uuid4()), ledger or Ledger(budget or self.default_budget())
+        )
         self._runs.append(run)
         working = run.working = asyncio.create_task(self._work(run))
         working.add_done_callback(lambda _: run.emit(_Done()))
@@ -204,7 +213,7 @@ class Bench:
         )
         limit = GRAPH_STEPS_PER_STEP * (run.ledger.budget.steps + 1)
         state = await graph.ainvoke(
-            {"messages": [HumanMessage(run.task)]},
+            {"messages": [run.question]},
             {"configurable": {"thread_id": run.thread_id}, "recursion_limit": limit},
             context=context,
             durability="sync",
@@ -238,6 +247,7 @@ class _Run:
 
     workflow: Workflow
     task: str
+    question: HumanMessage
     thread_id: str
     ledger: Ledger
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
@@ -266,6 +276,10 @@ async def _result(run: _Run, working: asyncio.Task[tuple[str, StopReason]]) -> R
         workflow=run.workflow.name,
         error=error,
     )
+
+
+def _read(image: Path | str | bytes) -> str:
+    return data_url(image) if isinstance(image, bytes) else read_image(Path(image))
 
 
 def last_text(messages: list[AnyMessage]) -> str:

@@ -13,8 +13,9 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from benchai.agents import faults
+from benchai.agents.images import has_image
 from benchai.agents.messages import normalise_reply
-from benchai.errors import EndpointLost, Unavailable
+from benchai.errors import EndpointLost, Unavailable, UsageError
 from benchai.events import Delta, Emit, Notice
 from benchai.runtime.endpoints import Endpoint, Endpoints
 
@@ -55,6 +56,7 @@ class RoleAgent:
             max_tokens: Tokens of the reply at most, below the endpoint's own limit.
 
         Raises:
+            UsageError: the conversation holds an image, the model reads text alone.
             ContextExceeded: the conversation is longer than the model's context.
             EndpointError: the endpoint refused or broke off the call, or answered nothing.
         """
@@ -78,6 +80,8 @@ class RoleAgent:
     ) -> AIMessage:
         pieces: list[AIMessageChunk] = []
         async with self._endpoints.lease(self.name) as endpoint:
+            if endpoint.vision is False and any(has_image(message) for message in messages):
+                raise no_vision(endpoint)
             limit = min(max_tokens or endpoint.max_tokens, endpoint.max_tokens)
             try:
                 async with asyncio.timeout(endpoint.total_timeout):
@@ -120,6 +124,12 @@ class RoleAgent:
         if reply.usage_metadata is None:
             self._emit(Notice(text=f"{endpoint.model!r} does not tell the tokens it used: they are not counted"))
         return reply
+
+
+def no_vision(endpoint: Endpoint) -> UsageError:
+    """The error for an image that was given to a model that reads text alone."""
+    hint = f"give the role vision a model with mmproj, or set models.{endpoint.model}.mmproj"
+    return UsageError(f"the model {endpoint.model!r} of the role {endpoint.role!r} sees no images", hint=hint)
 
 
 def _http_client(endpoint: Endpoint) -> httpx.AsyncClient:

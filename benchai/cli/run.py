@@ -26,6 +26,9 @@ def run(
         str | None, typer.Argument(help="The task; '-' or nothing reads it from stdin.", show_default=False)
     ] = None,
     config: ConfigOption = None,
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", help="An image that belongs to the task; may be repeated.")
+    ] = None,
     workspace: Annotated[
         Path | None, typer.Option("--workspace", "-w", help="Folder that file tools see; default: the current one.")
     ] = None,
@@ -50,7 +53,7 @@ def run(
         limits = (max_steps, max_tokens, timeout)
         text = read_task(task)
         with view:
-            result = run_async(_run(view, workflow, text, thread, loaded, workspace, limits))
+            result = run_async(_run(view, workflow, text, image or [], thread, loaded, workspace, limits))
     except BenchAIError as error:
         view.failed(workflow, error)
         print_error(error)
@@ -65,6 +68,7 @@ async def _run(
     view: View,
     workflow: str,
     task: str,
+    images: list[Path],
     thread: str | None,
     loaded: LoadedConfig,
     workspace: Path | None,
@@ -78,7 +82,7 @@ async def _run(
     async with Bench.open(loaded, workspace=workspace) as bench:
         ledger = Ledger(_budget(bench.default_budget(), *limits))
         view.follow(ledger)
-        async with aclosing(bench.stream(workflow, task, thread_id=thread, ledger=ledger)) as events:
+        async with aclosing(bench.stream(workflow, task, images=images, thread_id=thread, ledger=ledger)) as events:
             async for event in events:
                 view.show(event)
                 result = event if isinstance(event, Result) else result

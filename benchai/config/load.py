@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from benchai.config import paths
 from benchai.config.environment import apply_env
-from benchai.config.models import ROLES, TINY, Config, ModelConfig, default_config
+from benchai.config.models import BUILTIN, ROLES, Config, ModelConfig, default_config
 from benchai.config.problems import Problem, error_of, problems_of
 from benchai.config.source import Loc, Source, read_yaml
 from benchai.errors import ConfigError, ModelFileError, did_you_mean
@@ -43,13 +43,13 @@ class LoadedConfig:
         return str(self.path) if self.path else "the built-in configuration"
 
     def resolve(self, file: str) -> Path:
-        """A path of the configuration; ``builtin:tiny`` is the bundled model.
+        """A path of the configuration; ``builtin:NAME`` is a file of the bundled models.
 
         A relative path is looked for in the folder of benchai.yaml, then in ``models_dir``, then in the
         user's models folder. The first of these stands when it is in none of them.
         """
-        if file == TINY:
-            return Path(__file__).parent.parent / "models" / "tiny.gguf"
+        if file.startswith(BUILTIN):
+            return Path(__file__).parent.parent / "models" / f"{Path(file.removeprefix(BUILTIN)).name}.gguf"
         path = paths.expand(file)
         folders = [self.folder, paths.models_dir()]
         if self.config.models_dir:
@@ -178,6 +178,20 @@ def _check_roles(config: Config, source: Source) -> None:
         for role in config.router.max_concurrent
         if role not in known
     ]
+    problems += [
+        _unknown(source, ("fleet", "core", place), repr(role), "there is no such role", did_you_mean(role, known))
+        for place, role in enumerate(config.fleet.core)
+        if role not in known
+    ]
+    for role, models in config.router.fallback.items():
+        loc = ("router", "fallback", role)
+        if role not in known:
+            problems.append(_unknown(source, loc, None, "there is no such role", did_you_mean(role, known)))
+        problems += [
+            _unknown(source, (*loc, place), repr(model), "there is no such model", did_you_mean(model, config.models))
+            for place, model in enumerate(models)
+            if model not in config.models
+        ]
     if problems:
         raise error_of(problems)
 

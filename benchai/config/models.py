@@ -19,6 +19,7 @@ TEXT_ROLES = ("general", "planner", "code", "research")
 CORE_ROLES = ("general", "planner", "code")
 REASONING_ROLES = ("planner", "research")
 TINY = "builtin:tiny"
+BUILTIN = "builtin:"
 
 KVType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 # numbers are strict: YAML's yes and true are no numbers
@@ -60,7 +61,7 @@ class ModelConfig(Section):
     the engine's own defaults, except those that this class gives a default.
     """
 
-    file: str | None = Field(None, description="Path of a GGUF file, or builtin:tiny")
+    file: str | None = Field(None, description="Path of a GGUF file, builtin:tiny or builtin:tiny-vision")
     hf: str | None = Field(None, description="Hugging Face repository: owner/name[:file.gguf or quantisation]")
     endpoint: str | None = Field(None, description="Base URL of a remote OpenAI-compatible server")
     model: str | None = Field(None, description="Model name that the remote endpoint expects")
@@ -80,6 +81,9 @@ class ModelConfig(Section):
     cache_type_k: KVType | None = Field(None, description="Type of the K cache (-ctk)")
     cache_type_v: KVType | None = Field(None, description="Type of the V cache (-ctv); quantised needs flash attention")
     cache_reuse: Natural | None = Field(None, description="Smallest chunk reused by shifting")
+    cache_ram: Natural = Field(
+        256, description="MiB of RAM for the contexts of earlier prompts (--cache-ram); the engine's own is 8192"
+    )
     load_mode: Literal["none", "mmap", "mlock", "mmap+mlock", "dio"] | None = Field(
         None, description="How weights are read (--load-mode)"
     )

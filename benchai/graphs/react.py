@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Literal, TypedDict
 
-from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 
 from benchai import events
+from benchai.agents.images import has_image, without_images
 from benchai.agents.messages import arguments_of, close_open_calls, text_of
 from benchai.agents.prompts import prompt
 from benchai.graphs.context import RunContext
 from benchai.graphs.registry import Workflow
 
 ROLE = "general"
+VISION = "vision"
 
 
 class ReactState(TypedDict):
@@ -28,12 +30,24 @@ class ReactState(TypedDict):
 async def think(state: ReactState, runtime: Runtime[RunContext]) -> ReactState:
     """Ask the model for its next thought: a tool call, or the answer."""
     context = runtime.context
-    conversation = [SystemMessage(prompt("react")), *close_open_calls(state["messages"])]
-    reply = await context.call(ROLE, conversation, context.tools.schemas())
+    role, messages = who_answers(state["messages"])
+    conversation = [SystemMessage(prompt("react")), *close_open_calls(messages)]
+    reply = await context.call(role, conversation, context.tools.schemas())
     step = context.ledger.steps
     if reply.tool_calls and text_of(reply):
         context.emit(events.Thought(step=step, text=text_of(reply)))
     return {"messages": [reply]}
+
+
+def who_answers(messages: list[AnyMessage]) -> tuple[str, list[AnyMessage]]:
+    """The role that goes on with a conversation, and the conversation as that role can read it.
+
+    A question with an image is the vision model's; earlier images are no more than mentioned to a text model.
+    """
+    question = next((message for message in reversed(messages) if isinstance(message, HumanMessage)), None)
+    if question is not None and has_image(question):
+        return VISION, messages
+    return ROLE, [without_images(message) for message in messages]
 
 
 async def act(state: ReactState, runtime: Runtime[RunContext]) -> ReactState:

@@ -29,6 +29,7 @@ class Endpoint:
         max_tokens: Tokens of one reply at most.
         api_key: Key to send, or None.
         temperature, top_p: Sampling, or None for the server's own.
+        vision: Whether the model sees images; None where that is not known.
         total_timeout: Seconds that a call may take in all.
         progress: To be called at each piece of a reply: the model visibly works.
         suspect: To be called when no piece came for ``idle_timeout``: the model is looked at now.
@@ -45,6 +46,7 @@ class Endpoint:
     api_key: str | None = field(default=None, repr=False)
     temperature: float | None = None
     top_p: float | None = None
+    vision: bool | None = None
     total_timeout: float = 3600
     progress: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
     suspect: Callable[[], None] = field(default=_nothing, repr=False, compare=False)

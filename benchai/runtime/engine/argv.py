@@ -67,6 +67,7 @@ def _cache(model: ModelConfig, slot_dir: Path) -> list[str]:
         "--cache-type-k": model.cache_type_k,
         "--cache-type-v": model.cache_type_v,
         "--cache-reuse": model.cache_reuse,
+        "--cache-ram": model.cache_ram,
         "--slot-save-path": f"{slot_dir}/",
     }
     return _pairs(settings.items())

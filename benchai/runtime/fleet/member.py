@@ -297,6 +297,7 @@ class Member:
             n_ctx=ready.n_ctx or None,
             placement=self.placement,
             idle_timeout=self.idle_timeout,
+            vision=ready.vision,
             total_timeout=self.loaded.config.router.timeouts.total,
             max_tokens=max_tokens(self.loaded, role, self.config, self.placement),
             temperature=self.config.temperature,

@@ -71,6 +71,7 @@ class Ready:
     seconds: float
     slots: int = 1
     build: str = ""
+    vision: bool = False
 
     @property
     def root(self) -> str:
@@ -234,7 +235,8 @@ class EngineProcess:
         self._verify(props, root)
         n_ctx = int(props.get("default_generation_settings", {}).get("n_ctx", 0))
         slots, build = int(props.get("total_slots", 1)), str(props.get("build_info", ""))
-        return Ready(f"{root}/v1", self.pid, n_ctx, time.monotonic() - began, slots, build)
+        vision = bool(props.get("modalities", {}).get("vision"))
+        return Ready(f"{root}/v1", self.pid, n_ctx, time.monotonic() - began, slots, build, vision)
 
     def _verify(self, props: dict[str, object], root: str) -> None:
         served = Path(str(props.get("model_path", "")))
