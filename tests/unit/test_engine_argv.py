@@ -29,7 +29,7 @@ def test_the_whole_vector_of_a_model_without_settings() -> None:
     assert flags_of({}, slots=2) == [
         *("--model", "/m/a.gguf", "--alias", "code", "--host", "127.0.0.1", "--port", "0"),
         *("--gpu-layers", "auto", "--parallel", "2", "--kv-unified", "--flash-attn", "auto", "--cont-batching"),
-        *("--slot-save-path", "/cache/slots/code/", "--metrics", "--jinja"),
+        *("--cache-ram", "256", "--slot-save-path", "/cache/slots/code/", "--metrics", "--jinja"),
     ]
 
 
