@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from benchai.config import LoadedConfig, ModelConfig, paths
 from benchai.config.load import require_file
 from benchai.config.models import REASONING_ROLES
-from benchai.errors import ConfigError, EngineError, EngineStartError
+from benchai.errors import ConfigError, EngineError, EngineStartError, OutOfMemory
 from benchai.events import Emit, ModelLoading, ModelReady, ModelState, ModelStopped, Notice
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoint, Placement
@@ -259,6 +259,17 @@ class Member:
     async def make_room(self) -> bool:
         """See ``Hooks``."""
         return await self.house.free_for(self)
+
+    def with_figures(self, error: OutOfMemory) -> OutOfMemory:
+        """See ``Hooks``."""
+        budget = self.house.book.budget([], {})
+        parts = [f"{mib} MiB of {budget.get(device, 0)} on {device}" for device, mib in self.claim.items()]
+        return OutOfMemory(
+            f"{error.message}; it was thought to need {', '.join(parts)}",
+            log=error.log,
+            exit_code_of_process=error.exit_code_of_process,
+            hint=error.hint,
+        )
 
     async def _measure(self, pid: int) -> None:
         assert self.file is not None

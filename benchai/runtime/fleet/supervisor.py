@@ -60,6 +60,10 @@ class Hooks(Protocol):
         """It found too little memory; whether any was freed."""
         ...
 
+    def with_figures(self, error: OutOfMemory) -> OutOfMemory:
+        """The error, saying how much it was thought to need and how much there is."""
+        ...
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -200,10 +204,10 @@ class Supervisor:
                 if ready is not None:
                     await self._hooks.after_ready(process, ready)
                 return process, ready
-            except OutOfMemory:
+            except OutOfMemory as error:
                 await self._end(process)
                 if not (again and await self._hooks.make_room()):
-                    raise
+                    raise self._hooks.with_figures(error) from None
             except BaseException:
                 await self._end(process)
                 raise
