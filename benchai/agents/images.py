@@ -103,7 +103,8 @@ def with_images(text: str, urls: list[str]) -> HumanMessage:
 
 def has_image(message: AnyMessage) -> bool:
     """Whether a message holds an image."""
-    return isinstance(message.content, list) and any(_is_image(part) for part in message.content)
+    content = getattr(message, "content", None)  # LangChain takes pairs for messages too
+    return isinstance(content, list) and any(_is_image(part) for part in content)
 
 
 def without_images(message: AnyMessage) -> AnyMessage:

@@ -17,7 +17,7 @@ from benchai.config import LoadedConfig
 from benchai.errors import BenchAIError, EngineError, Unavailable
 from benchai.events import Emit, ModelLoading, ModelReady, ModelStopped, Notice
 from benchai.runtime.endpoints import Endpoint
-from benchai.runtime.fleet.member import remote_endpoint
+from benchai.runtime.fleet.terms import remote_endpoint
 from benchai.runtime.serving import ServerRecord
 
 CONNECT_SECONDS = 5.0

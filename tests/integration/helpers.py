@@ -319,6 +319,7 @@ HELP = """\
 --host HOST                             ip address to listen, or bind to an UNIX socket
 --port PORT                             port to listen (default: 8080)
 --metrics                               enable prometheus compatible metrics endpoint
+-cram, --cache-ram N                    set the maximum cache size in MiB (default: 8192, -1 - no limit, 0 -
 --slot-save-path PATH                   path to save slot kv cache (default: disabled)
 --jinja, --no-jinja                     whether to use jinja template engine for chat
 """

@@ -12,12 +12,12 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from benchai.config import LoadedConfig
-from benchai.errors import BenchAIError, DoesNotFit, EngineError, QueueFull, Unavailable
+from benchai.errors import BenchAIError, DoesNotFit, EngineError, Unavailable
 from benchai.events import Emit, ModelState, Notice
+from benchai.runtime.fleet.line import Counts, Line, Waiter, starved
 from benchai.runtime.fleet.member import Member
 from benchai.runtime.placement.decide import Decision, Place, Refuse, Resident, Wait, Wanted, decide
 from benchai.runtime.placement.gauge import Gauge
@@ -28,33 +28,7 @@ SHORT_DELAY = 1.0
 TRY_AGAIN = 60.0
 # who asks for a model when no role does
 OPERATOR, KEPT_UP = "asked for by the operator", "kept up"
-NEWEST = 0.2
 SETTLING_PAUSE = 0.05
-
-
-@dataclass(eq=False)
-class Waiter:
-    """A request in line: the models that may serve it, its own first. Role "" is an operator's."""
-
-    role: str
-    models: list[str]
-    arrived: float
-    granted: asyncio.Future[None]
-    passes: int = 0
-
-    @property
-    def model(self) -> str:
-        """The model that it waits for now."""
-        return self.models[0]
-
-
-@dataclass
-class Counts:
-    """What the dispatcher has done: swaps, requests refused, and the running mean of a lease's seconds by role."""
-
-    swaps: int = 0
-    refused: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Dispatcher:
@@ -63,13 +37,11 @@ class Dispatcher:
     def __init__(self, loaded: LoadedConfig, book: MemoryBook, gauge: Gauge, emit: Emit, keep_core: bool) -> None:
         self.loaded = loaded
         self.members: dict[str, Member] = {}
-        self.counts = Counts()
+        self.line = Line()
         self.book = book
         self._gauge = gauge
         self._emit = emit
         self._keep_core = keep_core
-        self._line: list[Waiter] = []
-        self._in_use: Counter[str] = Counter()
         self._retiring: set[str] = set()
         self._looking: set[str] = set()
         self._returning: set[str] = set()
@@ -92,9 +64,8 @@ class Dispatcher:
         """
         if self._closing:
             raise EngineError(f"model {models[0]!r} is not started: the fleet is stopping")
-        self._refuse_if_full(role)
-        waiter = Waiter(role, list(models), time.monotonic(), asyncio.get_running_loop().create_future())
-        self._line.append(waiter)
+        config = self.loaded.config
+        waiter = self.line.join(role, list(models), config.router.max_queue, config.concurrency(role))
         self.pump()
         try:
             await waiter.granted
@@ -103,38 +74,30 @@ class Dispatcher:
                 self.release(role, waiter.model, waiter.arrived)
             raise
         finally:
-            if waiter in self._line:
-                self._line.remove(waiter)
+            if waiter in self.line:
+                self.line.leave(waiter)
                 self.pump()
         return waiter.model
 
     def release(self, role: str, model: str, since: float) -> None:
         """A lease ends; `since` is when it began (monotonic seconds)."""
-        now = time.monotonic()
-        self._in_use[role] -= 1
-        mean = self.counts.seconds.setdefault(role, now - since)
-        self.counts.seconds[role] = mean + NEWEST * (now - since - mean)
+        self.line.served(role, time.monotonic() - since)
         member = self.members.get(model)
         if member is not None:
             member.uses.remove(role)
             member.activity.leases = member.uses.total
-        if not self._in_use.total():
+        if not self.line.in_use.total():
             self._idle.set()
         self.pump()
 
+    @property
+    def counts(self) -> Counts:
+        """What was done so far."""
+        return self.line.counts
+
     def waiting(self, model: str) -> int:
         """Requests in line for a model."""
-        return sum(waiter.model == model for waiter in self._line)
-
-    def _refuse_if_full(self, role: str) -> None:
-        limit = self.loaded.config.router.max_queue
-        waiting = sum(waiter.role == role for waiter in self._line)
-        if waiting < limit:
-            return
-        self.counts.refused += 1
-        seconds = self.counts.seconds.get(role, 1.0) * waiting / self.loaded.config.concurrency(role)
-        message = f"{waiting} requests wait for the role {role!r} already (router.max_queue = {limit})"
-        raise QueueFull(message, retry_after=max(1.0, round(seconds)))
+        return self.line.waiting(model)
 
     # ---- the pump
 
@@ -144,15 +107,15 @@ class Dispatcher:
             return
         now = time.monotonic()
         claimed: set[str] = set()
-        for waiter in list(self._line):
-            if waiter in self._line and not waiter.granted.done():
+        for waiter in self.line:
+            if waiter in self.line and not waiter.granted.done():
                 self._serve(waiter, claimed, now)
         self._keep_up(now)
         self._retire(now)
         self._set_timer(now)
 
     def _serve(self, waiter: Waiter, claimed: set[str], now: float) -> None:
-        if waiter.role and self._in_use[waiter.role] >= self.loaded.config.concurrency(waiter.role):
+        if waiter.role and self.line.in_use[waiter.role] >= self.loaded.config.concurrency(waiter.role):
             return
         member = self.members.get(waiter.model)
         if member is None:
@@ -184,18 +147,12 @@ class Dispatcher:
         return Unavailable(reason, retry_after=wait, hint=hint)
 
     def _grant(self, waiter: Waiter) -> None:
-        place = self._line.index(waiter)
-        for older in self._line[:place]:
-            if older.model != waiter.model:
-                older.passes += 1
-        self._line.remove(waiter)
-        self._in_use[waiter.role] += 1
+        self.line.grant(waiter)
         self._idle.clear()
         member = self.members.get(waiter.model)
         if member is not None:
             member.uses.add(waiter.role)
             member.activity.leases = member.uses.total
-        waiter.granted.set_result(None)
 
     def _give_up(self, waiter: Waiter, error: BenchAIError) -> None:
         """The model of a request can't serve it: the next one may, else the caller gets the error."""
@@ -204,12 +161,11 @@ class Dispatcher:
             self._emit(Notice(text=f"role {waiter.role!r}: {waiter.model!r} instead of {failed!r}: {error.message}"))
             self._soon()
             return
-        self._line.remove(waiter)
-        _refuse(waiter, copy.copy(error))
+        self.line.refuse(waiter, copy.copy(error))
 
     def fail(self, member: Member, error: BenchAIError) -> None:
         """Everybody who waits for this model gets another one, or the error."""
-        for waiter in [one for one in self._line if one.model == member.name]:
+        for waiter in [one for one in self.line if one.model == member.name]:
             self._give_up(waiter, error)
 
     # ---- placing
@@ -251,12 +207,8 @@ class Dispatcher:
                 self._settling = True
             else:
                 self._give_up(waiter, does_not_fit(member, decision))
-        elif self._starved(waiter, now):
+        elif starved(waiter, self.loaded.config.router, now):
             claimed.update(decision.busy, decision.stop)
-
-    def _starved(self, waiter: Waiter, now: float) -> bool:
-        router = self.loaded.config.router
-        return waiter.passes >= router.max_passes or now - waiter.arrived >= router.max_wait
 
     def _look(self, member: Member) -> None:
         if member.name not in self._looking:
@@ -375,7 +327,7 @@ class Dispatcher:
 
     def _set_timer(self, now: float) -> None:
         router = self.loaded.config.router
-        due = [waiter.arrived + router.max_wait for waiter in self._line]
+        due = [waiter.arrived + router.max_wait for waiter in self.line]
         for member in self.members.values():
             if self._is_idle(member) and (member.displaced or not self._kept(member)):
                 due.append(member.uses.last + member.hold)
@@ -407,13 +359,12 @@ class Dispatcher:
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
-        for waiter in self._line[:]:
-            self._line.remove(waiter)
-            _refuse(waiter, EngineError(f"model {waiter.model!r} is not started: the fleet is stopping"))
+        for waiter in self.line:
+            self.line.refuse(waiter, EngineError(f"model {waiter.model!r} is not started: the fleet is stopping"))
 
     async def drained(self, seconds: float) -> bool:
         """Wait until no lease is held; False when that takes too long."""
-        if not self._in_use.total():
+        if not self.line.in_use.total():
             return True
         self._idle.clear()
         try:
@@ -437,13 +388,6 @@ class Dispatcher:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _refuse(waiter: Waiter, error: BenchAIError) -> None:
-    if not waiter.granted.done():
-        waiter.granted.set_exception(error)
-        # a caller that was cancelled meanwhile never looks at it
-        waiter.granted.exception()
 
 
 def resident(member: Member) -> bool:

@@ -15,8 +15,9 @@ from benchai.events import Emit, ModelState, Notice
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.fleet.dispatch import Dispatcher
-from benchai.runtime.fleet.member import Member, remote_endpoint
+from benchai.runtime.fleet.member import Member
 from benchai.runtime.fleet.state import EngineRecord, end_leftovers
+from benchai.runtime.fleet.terms import remote_endpoint
 from benchai.runtime.placement.decide import Place
 from benchai.runtime.placement.gauge import Gauge
 from benchai.runtime.placement.memory import MemoryBook

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
-import psutil
 
 from benchai.errors import EngineStartError, PortInUse
 from benchai.runtime.engine.failures import explain_exit
 from benchai.runtime.fleet.group import group_gone, signal_group
 from benchai.runtime.fleet.logs import ModelLog
 from benchai.runtime.fleet.ports import listening_port, port_owner
+from benchai.runtime.fleet.stall import StallWatch
 
 State = Literal["stopped", "starting", "ready", "stopping", "failed"]
 POLL_SECONDS = 0.05
@@ -200,7 +200,7 @@ class EngineProcess:
         self.exited.set()
 
     async def _until_ready(self, began: float) -> Ready:
-        stall = StallWatch(self)
+        stall = StallWatch(self.pid, self.log)
         async with httpx.AsyncClient(timeout=HEALTH_SECONDS, trust_env=False) as client:
             while True:
                 if self.exited.is_set():
@@ -291,32 +291,6 @@ class EngineProcess:
             os.close(self._stdin)
         self._output = self._stdin = None
         self.log.close()
-
-
-class StallWatch:
-    """Seconds since a starting engine last showed a sign of work: a log line, I/O, or memory growth."""
-
-    def __init__(self, process: EngineProcess) -> None:
-        self._process = process
-        self._last = self._signs()
-        self._since = time.monotonic()
-
-    def seconds(self) -> float:
-        """Seconds without a sign of work, 0 if there was one since the last call."""
-        signs = self._signs()
-        if signs != self._last:
-            self._last, self._since = signs, time.monotonic()
-        return time.monotonic() - self._since
-
-    def _signs(self) -> tuple[int, ...]:
-        pid = self._process.pid
-        try:
-            proc = psutil.Process(pid) if pid else None
-            memory = proc.memory_info().rss // (1024 * 1024) if proc else 0
-            read = proc.io_counters().read_bytes if proc and hasattr(proc, "io_counters") else 0
-        except psutil.Error:
-            memory = read = 0
-        return self._process.log.count, memory, read
 
 
 def _url_host(host: str) -> str:
