@@ -41,6 +41,14 @@ def cut_before_answer(endpoint: Endpoint, max_tokens: int) -> EndpointError:
     )
 
 
+def too_long(endpoint: Endpoint) -> EndpointError:
+    """The reply was not complete within the whole time."""
+    return EndpointError(
+        f"the model {endpoint.model!r} wrote for more than {endpoint.total_timeout:g} s",
+        hint="router.timeouts.total sets the limit",
+    )
+
+
 def is_timeout(error: BaseException) -> bool:
     """Whether nothing came for too long."""
     return isinstance(error, openai.APITimeoutError | httpx.TimeoutException | TimeoutError)

@@ -83,10 +83,13 @@ class RoleAgent:
             if endpoint.vision is False and any(has_image(message) for message in messages):
                 raise no_vision(endpoint)
             limit = min(max_tokens or endpoint.max_tokens, endpoint.max_tokens)
+            whole = asyncio.timeout(endpoint.total_timeout)
             try:
-                async with asyncio.timeout(endpoint.total_timeout):
+                async with whole:
                     await self._stream(endpoint, messages, tools, limit, pieces)
             except faults.CALL_ERRORS as error:
+                if whole.expired():
+                    raise faults.too_long(endpoint) from error
                 if faults.is_timeout(error):
                     endpoint.suspect()
                 raise faults.explain(error, endpoint, begun=bool(pieces)) from error

@@ -96,21 +96,23 @@ def _watch() -> None:
 
 def _table(models: list[dict[str, Any]]) -> Table:
     from rich.table import Table
+    from rich.text import Text
+
+    from benchai.cli.render import safe
 
     table = Table(box=None, pad_edge=False)
     for title in ("model", "roles", "state", "where", "pid", "port", "memory", "in use", "queue", "restarts", "tok/s"):
         table.add_column(title, no_wrap=title == "model")
     for model in models:
-        table.add_row(*_row(model))
+        # as text: a name may look like markup
+        table.add_row(*(Text(safe(cell)) for cell in _row(model)))
     return table
 
 
 def _row(model: dict[str, Any]) -> list[str]:
-    from rich.markup import escape
-
-    roles, name = ", ".join(model["roles"]), escape(model["model"])
+    roles, name = ", ".join(model["roles"]), model["model"]
     if model["state"] == "remote":
-        return [name, roles, "remote", escape(model["endpoint"]), *[""] * 7]
+        return [name, roles, "remote", model["endpoint"], *[""] * 7]
     memory = model["memory"]
     measured = sum(memory["measured"].values())
     claimed = sum(memory["claimed"].values()) or memory["estimated"]
@@ -183,7 +185,8 @@ def _print_lines(path: str, form: Any = None, **params: Any) -> None:
     from benchai.cli.render import safe
     from benchai.cli.server_client import lines
 
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+    # a reader that has left is Typer's business: it ends without a word
+    with contextlib.suppress(KeyboardInterrupt):
         for line in lines(path, **params):
             text = form(line) if form else line
             if text:

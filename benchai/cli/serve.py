@@ -40,10 +40,14 @@ def serve(
 
 
 def _tell(text: str) -> None:
+    import contextlib
+
     from benchai.cli.render import safe
 
-    sys.stderr.write(f"benchai: {safe(text)}\n")
-    sys.stderr.flush()
+    # the models outlive the terminal that the server was started from
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"benchai: {safe(text)}\n")
+        sys.stderr.flush()
 
 
 def _show(event: Event) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from benchai.errors import EngineError, UsageError
-from benchai.runtime.attached import error_from
+from benchai.runtime.attached import error_from, refusal
 from benchai.runtime.serving import ServerRecord, running_server
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def call(method: str, path: str, **params: Any) -> Any:
     with _client(the_server()) as client:
         response = client.request(method, path, params=params)
         if response.is_error:
-            raise error_from(_error(response.text))
+            raise error_from(refusal(response.text))
         return response.json()
 
 
@@ -56,14 +55,5 @@ def lines(path: str, **params: Any) -> Iterator[str]:
     """The lines of a streamed answer, as they come."""
     with _client(the_server()) as client, client.stream("GET", path, params=params) as response:
         if response.is_error:
-            raise error_from(_error(response.read().decode(errors="replace")))
+            raise error_from(refusal(response.read().decode(errors="replace")))
         yield from response.iter_lines()
-
-
-def _error(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {"message": text[:200]}
-    error = found.get("error") or {"message": found.get("detail")}
-    return error if isinstance(error, dict) else {"message": str(error)}

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from benchai.config import paths
 from benchai.config.environment import apply_env
-from benchai.config.models import BUILTIN, ROLES, Config, ModelConfig, default_config
+from benchai.config.models import BUILTIN, ROLES, Config, ModelConfig, RouterConfig, default_config
 from benchai.config.problems import Problem, error_of, problems_of
 from benchai.config.source import Loc, Source, read_yaml
 from benchai.errors import ConfigError, ModelFileError, did_you_mean
@@ -99,9 +99,18 @@ class LoadedConfig:
         return LoadedConfig(self.config.model_copy(update={"roles": roles}), self.path, self.overrides, self.warnings)
 
     def with_router(self, host: str | None, port: int | None) -> LoadedConfig:
-        """The same configuration with another address of the router."""
+        """The same configuration with another address of the router.
+
+        Raises:
+            ConfigError: it is no address.
+        """
         changed = {key: value for key, value in {"host": host, "port": port}.items() if value is not None}
         router = self.config.router.model_copy(update=changed)
+        try:
+            RouterConfig.model_validate(router.model_dump())
+        except ValidationError as error:
+            hint = "a host is a name or an address without spaces, a port 0 to 65535"
+            raise ConfigError(f"the server cannot listen on host {host!r}, port {port!r}", hint=hint) from error
         config = self.config.model_copy(update={"router": router})
         return LoadedConfig(config, self.path, self.overrides, self.warnings)
 

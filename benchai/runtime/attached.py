@@ -56,7 +56,7 @@ class AttachedFleet:
     async def _granted(self, role: str, response: httpx.Response) -> Endpoint:
         if response.is_error:
             await response.aread()
-            raise error_from(response.json().get("error", {}))
+            raise error_from(refusal(response.text))
         async for line in response.aiter_lines():
             message = json.loads(line) if line.strip() else {}
             kind = message.pop("type", None)
@@ -73,6 +73,18 @@ class AttachedFleet:
             # its key stays with the server, ours comes from our own environment
             return remote_endpoint(self._loaded, role, data["model"])
         return Endpoint(**data)
+
+
+def refusal(text: str) -> dict[str, Any]:
+    """What a server said when it refused: ours, FastAPI's, or any text."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = text[:200]
+    if not isinstance(found, dict):
+        return {"message": str(found)}
+    error = found.get("error") or found.get("detail")
+    return error if isinstance(error, dict) else {"message": str(error)}
 
 
 def error_from(data: dict[str, Any]) -> BenchAIError:

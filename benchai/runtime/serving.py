@@ -36,10 +36,15 @@ class ServerRecord:
 
 
 def models_of(loaded: LoadedConfig) -> str:
-    """A checksum of everything that decides what models a configuration serves, and how."""
+    """A checksum of everything that decides what models a configuration serves, and how.
+
+    Roles are left out: a run may give them to other models of the same server.
+    """
     config = loaded.config
-    slots = {name: config.slots_of(name) for name in config.models}
-    data = [config.model_dump(mode="json", include={"models", "engine", "models_dir"}), slots, str(loaded.folder)]
+    files = {name: [str(loaded.resolve(file)) for _, file in model.files()] for name, model in config.models.items()}
+    # what has no file of its own is the same in every folder
+    folder = str(loaded.folder) if loaded.path else ""
+    data = [config.model_dump(mode="json", include={"models", "engine", "models_dir"}), files, folder]
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
@@ -51,9 +56,9 @@ def running_server() -> ServerRecord | None:
     """The server of this user, or None."""
     try:
         record = ServerRecord(**json.loads(_file().read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return record if record.runs else None
+    except (OSError, ValueError, TypeError, OverflowError):
         return None
-    return record if record.runs else None
 
 
 @contextmanager

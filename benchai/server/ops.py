@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from benchai.errors import BenchAIError, EngineStartError, Unavailable
 from benchai.events import Event
@@ -28,8 +28,8 @@ HIDDEN = {"progress", "suspect", "api_key"}
 class LeaseRequest(BaseModel):
     """A role, and the models that may serve it, the first one preferred."""
 
-    role: str
-    models: list[str]
+    role: str = Field(min_length=1)
+    models: list[str] = Field(min_length=1)
 
 
 def error_data(error: BenchAIError) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def ops_router(fleet: Fleet, log: EventLog, token: str) -> APIRouter:
     async def logs(name: str, lines: Annotated[int, Query(ge=0)] = 50, follow: bool = False) -> StreamingResponse:
         """The last lines of a model's log, as text."""
         fleet.member(name)
-        return StreamingResponse(_log_lines(fleet, name, lines, follow), media_type="text/plain; charset=utf-8")
+        return StreamingResponse(_log_lines(fleet, log, name, lines, follow), media_type="text/plain; charset=utf-8")
 
     @router.get("/events")
     async def events(last: Annotated[int, Query(ge=0)] = 100, follow: bool = False) -> StreamingResponse:
@@ -101,12 +101,14 @@ async def _events(log: EventLog, last: int, follow: bool) -> AsyncIterator[bytes
         yield line(event.as_json())
 
 
-async def _log_lines(fleet: Fleet, name: str, lines: int, follow: bool) -> AsyncIterator[str]:
+async def _log_lines(
+    fleet: Fleet, events: EventLog, name: str, lines: int, follow: bool
+) -> AsyncIterator[str]:
     log = fleet.member(name).log
     seen = log.count
     for text in log.tail(lines) if lines else ():
         yield f"{text}\n"
-    while follow and name in fleet.members:
+    while follow and name in fleet.members and not events.closed.is_set():
         # a member that was replaced has another log
         log = fleet.members[name].log
         fresh = min(log.count - seen, len(log.lines)) if log.count >= seen else len(log.lines)
@@ -119,33 +121,46 @@ async def _log_lines(fleet: Fleet, name: str, lines: int, follow: bool) -> Async
 async def _lease(fleet: Fleet, log: EventLog, wanted: LeaseRequest) -> AsyncIterator[bytes]:
     """Events of the models while the lease is waited for, the endpoint, then nothing until the caller is gone."""
     with log.following() as news:
-        entering = fleet.lease_one_of(wanted.role, wanted.models)
-        waiting = asyncio.ensure_future(entering.__aenter__())
+        granted: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
+        holding = asyncio.create_task(_hold(fleet, wanted, granted))
         try:
-            async for event in _until(waiting, news):
+            async for event in _until(granted, news):
                 if getattr(event, "model", None) in (None, *wanted.models):
                     yield line(event.as_json())
-            yield line({"type": "lease"} | _endpoint(waiting.result()))
-            await asyncio.Event().wait()
+            yield line({"type": "lease"} | _endpoint(granted.result()))
+            await log.closed.wait()
         except BenchAIError as error:
             yield line({"type": "error"} | error_data(error))
         finally:
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-            if not waiting.cancelled() and waiting.exception() is None:
-                await entering.__aexit__(None, None, None)
+            holding.cancel()
 
 
-async def _until(waiting: asyncio.Future[Endpoint], news: asyncio.Queue[Event]) -> AsyncIterator[Event]:
+async def _hold(fleet: Fleet, wanted: LeaseRequest, granted: asyncio.Future[Endpoint]) -> None:
+    """Hold a lease until this is cancelled: in a task of its own, whose release no second cancellation cuts short."""
+    try:
+        async with fleet.lease_one_of(wanted.role, wanted.models) as endpoint:
+            granted.set_result(endpoint)
+            await asyncio.Event().wait()
+    except Exception as error:
+        granted.set_exception(error)
+        # a caller that is gone never looks at it
+        granted.exception()
+
+
+async def _until(granted: asyncio.Future[Endpoint], news: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:
     """What happens until the lease is there, or can't be."""
-    while not waiting.done():
+    while not granted.done():
         getting = asyncio.ensure_future(news.get())
-        await asyncio.wait((waiting, getting), return_when=asyncio.FIRST_COMPLETED)
-        if getting.done():
-            yield getting.result()
-        getting.cancel()
+        try:
+            await asyncio.wait((granted, getting), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            event = getting.result() if getting.done() else None
+            getting.cancel()
+        if event is not None:
+            yield event
     while not news.empty():
-        yield news.get_nowait()
+        if (event := news.get_nowait()) is not None:
+            yield event
 
 
 def _endpoint(endpoint: Endpoint) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import signal
 import socket
@@ -68,14 +69,18 @@ class Service:
                     with announced(self.url, self._token, self.loaded):
                         self._tell(f"serves {self.loaded.name} at {self.url}")
                         await self._until_stopped(serving)
+                        # a reload during the drain would announce this server again
+                        watching.cancel()
                     await self._drain(fleet)
                 finally:
                     watching.cancel()
+                    self.log.close()
                     server.should_exit = True
                     await asyncio.gather(serving, watching, return_exceptions=True)
 
     def _settings(self, fleet: Fleet) -> uvicorn.Config:
         app = make_app(fleet, self.log, self._token)
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         return uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=CLOSE_SECONDS
         )
@@ -99,6 +104,8 @@ class Service:
         router = self.loaded.config.router
         try:
             return socket.create_server((router.host, router.port), family=_family(router.host))
+        except UnicodeError as error:
+            raise UsageError(f"the host {router.host!r} is no address", hint="check router.host") from error
         except OSError as error:
             with contextlib.suppress(OSError):
                 owner = port_owner(router.host, router.port)
@@ -143,9 +150,18 @@ class Service:
             self._emit(Notice(text=f"the configuration is kept as it was: {error.message}"))
             return
         self.loaded = loaded
-        write_record(self.url, self._token, loaded)
+        try:
+            write_record(self.url, self._token, loaded)
+        except OSError as error:
+            self._emit(Notice(text=f"runs will not find this server: its state file: {error.strerror}"))
         what = f"restarted {', '.join(changed)}" if changed else "no model had to be restarted"
         self._emit(Notice(text=f"the configuration was read again: {what}"))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Requests that are cut off at the end are meant to be."""
+    cancelled = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cancelled and not str(record.msg).startswith("Cancel ")
 
 
 def _family(host: str) -> socket.AddressFamily:

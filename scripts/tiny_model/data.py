@@ -58,17 +58,17 @@ TASKS: dict[str, Callable[[Draw], Conversation]] = {
 MIXTURE: dict[Callable[[Draw], Conversation], float] = {
     lambda draw: react.thread(draw, "chat", CHAT, 1, 3): 9.6,
     react.without_tools: 0.6,
-    _single("tool", other_tools.invented): 1.6,
+    _single("tool", other_tools.invented): 2.2,
     _single("refused", react.refused): 1.0,
-    planning.plan: 1.6,
+    planning.plan: 1.8,
     planning.orchestrate: 1.8,
     planning.merge: 1.2,
-    coding.write: 1.8,
-    coding.write_tests: 0.8,
+    coding.write: 2.2,
+    coding.write_tests: 1.2,
     coding.repair: 1.4,
-    coding.review: 3.0,
+    coding.review: 2.2,
     writing.draft: 0.6,
-    writing.criticise: 3.0,
+    writing.criticise: 2.0,
     writing.revise: 1.2,
 }
 
@@ -76,10 +76,15 @@ MIXTURE: dict[Callable[[Draw], Conversation], float] = {
 DRILL_SHARE, DRILL_ENDS, DRILL_REST = 0.7, 20_000, 0.06
 
 
+def _fresh(draw: Draw, make: Callable[[Draw], Conversation]) -> Conversation:
+    draw.begin()
+    return make(draw)
+
+
 def held_out(task: str, count: int, seed: int = 0) -> list[Conversation]:
     """The first `count` held-out conversations of a task; the same for the same seed."""
     draw = Draw(random.Random(zlib.crc32(f"{task}:{seed}".encode())), held_out=True)
-    return [TASKS[task](draw) for _ in range(count)]
+    return [_fresh(draw, TASKS[task]) for _ in range(count)]
 
 
 def training(seed: int, drills: bool = True) -> Iterator[Conversation]:
@@ -89,4 +94,4 @@ def training(seed: int, drills: bool = True) -> Iterator[Conversation]:
     for number in itertools.count():
         draw.forget()
         share = max(DRILL_SHARE * (1 - number / DRILL_ENDS), DRILL_REST) if drills else DRILL_REST
-        yield drill.repeat(draw) if draw.chance(share) else draw.rng.choices(makers, weights)[0](draw)
+        yield _fresh(draw, drill.repeat if draw.chance(share) else draw.rng.choices(makers, weights)[0])

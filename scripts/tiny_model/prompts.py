@@ -42,12 +42,12 @@ OTHER_WORDINGS: dict[str, tuple[str, ...]] = {
         "You write and repair Python functions.",
     ),
     "reviewer": (
-        "Review the code. Answer APPROVED, or REJECTED: with the fault.",
-        "You are a code reviewer. Say APPROVED or REJECTED: and one sentence.",
+        "Review the code. Compare it with what it must be, then say APPROVED, or REJECTED: with the fault.",
+        "You are a code reviewer. Write the wanted and the found code, then APPROVED or REJECTED: and one sentence.",
     ),
     "critic": (
-        "Check the draft against the task. Answer APPROVED or say what must change.",
-        "You are a critic. If the draft is right, say APPROVED.",
+        "Check the draft against the task point by point. Then say APPROVED or what must change.",
+        "You are a critic. Say of each requirement whether it is met. If the draft is right, say APPROVED.",
     ),
     "reviser": (
         "Revise the draft as the critique says.",

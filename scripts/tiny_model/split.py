@@ -70,12 +70,21 @@ def words_of(pool: tuple[str, ...], held_out: bool) -> tuple[str, ...]:
 
 
 class Draw:
-    """A seeded source of values on one side of the split, which remembers what it gave out."""
+    """A seeded source of values on one side of the split, which remembers what it gave out.
+
+    Words are drawn without repeats since the last `begin`, one in ten excepted, until their pool is used up. The
+    held-out pools are small: their texts would otherwise repeat words far more often than those of training.
+    """
 
     def __init__(self, rng: random.Random, held_out: bool) -> None:
         self.rng = rng
         self.held_out = held_out
         self.drawn: dict[str, set[str]] = {"number": set(), "word": set(), "phrase": set()}
+        self.used: set[str] = set()
+
+    def begin(self) -> None:
+        """A new conversation begins, all words are free again."""
+        self.used.clear()
 
     def forget(self) -> None:
         """Forget what was drawn, so that long runs do not grow."""
@@ -88,9 +97,17 @@ class Draw:
 
     def word(self, pool: Sequence[str]) -> str:
         """One word of a pool."""
-        choice = self.rng.choice(words_of(tuple(pool), self.held_out))
+        words = words_of(tuple(pool), self.held_out)
+        if not self.chance(0.1):
+            words = tuple(word for word in words if word not in self.used) or words
+        choice = self.rng.choice(words)
+        self.used.add(choice)
         self.drawn["word"].add(choice.lower())
         return choice
+
+    def exhausted(self, pool: Sequence[str]) -> bool:
+        """Whether all words of a pool were used since the last `begin`."""
+        return all(word in self.used for word in words_of(tuple(pool), self.held_out))
 
     def allowed_word(self, word: str) -> bool:
         """Whether a word made elsewhere lies on this side; it is remembered if it does."""

@@ -88,14 +88,14 @@ def token_word(draw: Draw) -> str:
 
 def name(draw: Draw) -> str:
     """A first name, invented in one draw of three."""
-    return draw.invented().capitalize() if draw.chance(0.35) else draw.word(NAMES)
+    return draw.invented().capitalize() if draw.chance(0.35) or draw.exhausted(NAMES) else draw.word(NAMES)
 
 
 def thing(draw: Draw) -> str:
     """A noun, invented in one draw of four."""
     if not draw.held_out and draw.chance(0.1):
         return token_word(draw).lower()
-    return draw.invented() if draw.chance(0.25) else draw.word(WORDS)
+    return draw.invented() if draw.chance(0.25) or draw.exhausted(WORDS) else draw.word(WORDS)
 
 
 def things(draw: Draw, count: int) -> list[str]:
@@ -112,7 +112,7 @@ def file_name(draw: Draw) -> str:
     """A file name without a folder, such as budget_plan.md."""
     if not draw.held_out and draw.chance(0.08):
         return draw.rng.choice(USUAL_FILES)
-    stem = draw.invented() if draw.chance(0.3) else draw.word(STEMS)
+    stem = draw.invented() if draw.chance(0.3) or draw.exhausted(STEMS) else draw.word(STEMS)
     if not draw.held_out and draw.chance(0.12):
         stem = token_word(draw)
     if draw.chance(0.2):
@@ -125,7 +125,9 @@ def file_name(draw: Draw) -> str:
 def folder(draw: Draw) -> str:
     """A folder of one to three parts, such as src/app."""
     depth = draw.rng.choice((1, 1, 2, 2, 3))
-    return "/".join(draw.invented() if draw.chance(0.3) else draw.word(FOLDERS) for _ in range(depth))
+    return "/".join(
+        draw.invented() if draw.chance(0.3) or draw.exhausted(FOLDERS) else draw.word(FOLDERS) for _ in range(depth)
+    )
 
 
 def path(draw: Draw) -> str:

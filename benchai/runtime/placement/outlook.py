@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchai.config import LoadedConfig
+from benchai.config import LoadedConfig, paths
 from benchai.errors import BenchAIError
 from benchai.runtime.engine.discover import Engine
 from benchai.runtime.placement.gauge import Gauge
@@ -65,7 +65,7 @@ def outlook(loaded: LoadedConfig, engine: Engine | None) -> Outlook:
         problems: dict[str, str] = {}
         for name, model in loaded.config.models.items():
             file = None if model.remote else loaded.model_file(name)
-            if file is None or engine is None or not file.is_file():
+            if file is None or engine is None or not paths.is_file(file):
                 continue
             try:
                 needs[name] = book.need(name, file, engine)

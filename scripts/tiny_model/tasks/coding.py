@@ -195,23 +195,20 @@ def repair(draw: Draw) -> Conversation:
     return conversation(draw, "repair", "coder", user, block(wanted.code(wanted.family.body)))
 
 
-def right_variant(draw: Draw, wanted: Function) -> str:
-    """Right code, written in one of several ways."""
-    body = wanted.family.body
-    if draw.chance(0.2):
-        before, _, value = body.rpartition("return ")
-        body = f"{before}answer = {value}\nreturn answer"
-    if draw.chance(0.15):
-        body = '"""' + wanted.does.replace("{", "").capitalize() + '."""\n' + body
-    return wanted.code(body)
+def in_a_line(code: str) -> str:
+    """A definition in one line."""
+    head, *body = (line.strip() for line in code.split("\n"))
+    return f"{head} {'; '.join(body)}"
 
 
 def review(draw: Draw) -> Conversation:
-    """Approve code or name its fault."""
+    """Compare code with what it should be, then approve it or name its fault."""
     wanted = function(draw)
-    code, verdict = right_variant(draw, wanted), "APPROVED"
+    right = wanted.code(wanted.family.body)
+    code, verdict = right, "APPROVED"
     if draw.chance(0.58):
         code, fault = broken(draw, wanted)
         verdict = f"REJECTED: {fault}"
     user = f"Task: {task(draw, wanted)}\n\nCode:\n{block(code)}"
-    return conversation(draw, "reviewer", "reviewer", user, verdict)
+    reply = f"Wanted: {in_a_line(right)}\nFound: {in_a_line(code)}\n{verdict}"
+    return conversation(draw, "reviewer", "reviewer", user, reply)

@@ -173,6 +173,16 @@ def critique(item: Piece, draw: Draw | None = None) -> str:
     return " ".join(lines)
 
 
+def checks(item: Piece) -> str:
+    """Every requirement of the task and whether the draft meets it."""
+    named = [(value, slot) for slot, value in item.values.items()]
+    if item.kind.end:
+        named.append((f"Ends with {ENDS[item.kind.end]}", "end"))
+    if item.kind.one_sentence:
+        named.append(("One sentence", "long"))
+    return " ".join(f"{what}: {'no' if slot in item.faults else 'yes'}." for what, slot in named)
+
+
 def draft(draw: Draw) -> Conversation:
     """The first text for a task, with the general prompt or none, with and without tools."""
     item = piece(draw, 1.0)
@@ -186,10 +196,10 @@ def draft(draw: Draw) -> Conversation:
 
 
 def criticise(draw: Draw) -> Conversation:
-    """Approve a draft or say what must change."""
+    """Check every requirement, then approve the draft or say what must change."""
     item = piece(draw)
     user = f"Task: {asked(draw, item)}\n\nDraft:\n{item.draft}"
-    return conversation(draw, "critic", "critic", user, critique(item) or "APPROVED")
+    return conversation(draw, "critic", "critic", user, f"{checks(item)}\n{critique(item) or 'APPROVED'}")
 
 
 def revise(draw: Draw) -> Conversation:
