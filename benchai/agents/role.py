@@ -18,6 +18,7 @@ from benchai.agents.messages import normalise_reply
 from benchai.errors import EndpointLost, Unavailable, UsageError
 from benchai.events import Delta, Emit, Notice
 from benchai.runtime.endpoints import Endpoint, Endpoints
+from benchai.runtime.http import local_client
 
 CONNECT_SECONDS = 10.0
 RETRIES = 3
@@ -138,7 +139,7 @@ def no_vision(endpoint: Endpoint) -> UsageError:
 def _http_client(endpoint: Endpoint) -> httpx.AsyncClient:
     # a read time-out is an idle time-out: it starts anew with each piece that arrives
     timeout = httpx.Timeout(endpoint.idle_timeout, connect=CONNECT_SECONDS)
-    return httpx.AsyncClient(timeout=timeout, trust_env=endpoint.placement == "remote")
+    return httpx.AsyncClient(timeout=timeout) if endpoint.placement == "remote" else local_client(timeout=timeout)
 
 
 def chat_model(endpoint: Endpoint, client: httpx.AsyncClient, max_tokens: int) -> ChatOpenAI:

@@ -244,7 +244,7 @@ class FleetConfig(Section):
     vision_hold: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
         30, description="Idle seconds after which a vision model gives its place back"
     )
-    max_restarts: Count = Field(5, description="A model that ends so often in a row has failed")
+    max_restarts: Count = Field(5, description="Restarts in a row, after which a model that ends again has failed")
     probe_deadline: Seconds = Field(10, description="A probe that does work must be answered by then")
     drain_timeout: Seconds = Field(30, description="Requests under way may take so long when the fleet ends")
     slot_cache: Natural = Field(4096, description="MiB of saved KV caches in all; 0 saves none")

@@ -18,6 +18,7 @@ from benchai.errors import BenchAIError, EngineError, Unavailable
 from benchai.events import Emit, ModelLoading, ModelReady, ModelStopped, Notice
 from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.fleet.terms import remote_endpoint
+from benchai.runtime.http import local_client
 from benchai.runtime.serving import ServerRecord
 
 CONNECT_SECONDS = 5.0
@@ -43,21 +44,23 @@ class AttachedFleet:
         headers = {"Authorization": f"Bearer {self._server.token}"}
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
         async with AsyncExitStack() as stack:
-            client = httpx.AsyncClient(base_url=self._server.url, headers=headers, timeout=timeout, trust_env=False)
+            client = local_client(base_url=self._server.url, headers=headers, timeout=timeout)
             await stack.enter_async_context(client)
             try:
                 response = await stack.enter_async_context(client.stream("POST", "/fleet/lease", json=body))
-                endpoint = await self._granted(role, response)
+                # held here: httpx closes the connection, and so the lease, once nobody holds this iterator
+                lines = response.aiter_lines()
+                endpoint = await self._granted(role, response, lines)
             except httpx.TransportError as error:
                 message = f"the server at {self._server.url} cannot be reached: {error}"
                 raise EngineError(message, hint="'benchai serve' starts it") from error
             yield endpoint
 
-    async def _granted(self, role: str, response: httpx.Response) -> Endpoint:
+    async def _granted(self, role: str, response: httpx.Response, lines: AsyncIterator[str]) -> Endpoint:
         if response.is_error:
             await response.aread()
             raise error_from(refusal(response.text))
-        async for line in response.aiter_lines():
+        async for line in lines:
             message = json.loads(line) if line.strip() else {}
             kind = message.pop("type", None)
             if kind == "lease":

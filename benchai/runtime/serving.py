@@ -56,7 +56,7 @@ def running_server() -> ServerRecord | None:
     """The server of this user, or None."""
     try:
         record = ServerRecord(**json.loads(_file().read_text(encoding="utf-8")))
-        return record if record.runs else None
+        return record if isinstance(record.pid, int) and record.runs else None
     except (OSError, ValueError, TypeError, OverflowError):
         return None
 

@@ -101,9 +101,7 @@ async def _events(log: EventLog, last: int, follow: bool) -> AsyncIterator[bytes
         yield line(event.as_json())
 
 
-async def _log_lines(
-    fleet: Fleet, events: EventLog, name: str, lines: int, follow: bool
-) -> AsyncIterator[str]:
+async def _log_lines(fleet: Fleet, events: EventLog, name: str, lines: int, follow: bool) -> AsyncIterator[str]:
     log = fleet.member(name).log
     seen = log.count
     for text in log.tail(lines) if lines else ():

@@ -104,7 +104,7 @@ class Service:
         router = self.loaded.config.router
         try:
             return socket.create_server((router.host, router.port), family=_family(router.host))
-        except UnicodeError as error:
+        except (TypeError, ValueError) as error:
             raise UsageError(f"the host {router.host!r} is no address", hint="check router.host") from error
         except OSError as error:
             with contextlib.suppress(OSError):

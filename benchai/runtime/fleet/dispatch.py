@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from benchai.config import LoadedConfig
-from benchai.errors import BenchAIError, DoesNotFit, EngineError, Unavailable
+from benchai.errors import BenchAIError, DoesNotFit, EngineError, Unavailable, UsageError
 from benchai.events import Emit, ModelState, Notice
 from benchai.runtime.fleet.line import Counts, Line, Waiter, starved
 from benchai.runtime.fleet.member import Member
@@ -50,13 +50,14 @@ class Dispatcher:
         self._timer: asyncio.TimerHandle | None = None
         self._settling_until = 0.0
         self._settling = False
+        self._budget: dict[str, int] | None = None
         self._idle = asyncio.Event()
         self._closing = False
 
     # ---- leases
 
-    async def acquire(self, role: str, models: list[str]) -> str:
-        """Wait in line; the name of the model that was granted. Give it back with `release`.
+    async def acquire(self, role: str, models: list[str]) -> Waiter:
+        """Wait in line; `model` of the waiter is the one that was granted. Give it back with `release`.
 
         Raises:
             QueueFull: too many wait for this role already.
@@ -71,20 +72,21 @@ class Dispatcher:
             await waiter.granted
         except asyncio.CancelledError:
             if waiter.granted.done() and not waiter.granted.cancelled() and waiter.granted.exception() is None:
-                self.release(role, waiter.model, waiter.arrived)
+                self.release(waiter)
             raise
         finally:
             if waiter in self.line:
                 self.line.leave(waiter)
                 self.pump()
-        return waiter.model
+        return waiter
 
-    def release(self, role: str, model: str, since: float) -> None:
-        """A lease ends; `since` is when it began (monotonic seconds)."""
-        self.line.served(role, time.monotonic() - since)
-        member = self.members.get(model)
-        if member is not None:
-            member.uses.remove(role)
+    def release(self, waiter: Waiter) -> None:
+        """A lease ends."""
+        self.line.served(waiter)
+        # by now its model may have another member, with other settings
+        member = waiter.holder
+        if isinstance(member, Member):
+            member.uses.remove(waiter.role)
             member.activity.leases = member.uses.total
         if not self.line.in_use.total():
             self._idle.set()
@@ -106,6 +108,8 @@ class Dispatcher:
         if self._closing:
             return
         now = time.monotonic()
+        # measured once a look, however many wait
+        self._budget = None
         claimed: set[str] = set()
         for waiter in self.line:
             if waiter in self.line and not waiter.granted.done():
@@ -119,20 +123,29 @@ class Dispatcher:
             return
         member = self.members.get(waiter.model)
         if member is None:
-            self._grant(waiter)
+            self._serve_remote(waiter)
             return
         problem = self._problem(member)
         if problem is not None:
             self._give_up(waiter, problem)
-        elif member.supervisor.wanted and member.supervisor.alive:
-            free = member.uses.total < self.loaded.config.slots_of(member.name) or not waiter.role
-            if free and member.name not in claimed and member.name not in self._retiring:
-                self._grant(waiter)
+        elif self._free(member, waiter) and member.name not in claimed:
+            self._grant(waiter)
         elif len(waiter.models) > 1 and now - waiter.arrived >= self.loaded.config.router.max_wait:
             waited = f"kept it waiting for {now - waiter.arrived:.0f} s"
             self._give_up(waiter, EngineError(f"model {member.name!r} {waited}"))
         elif not resident(member):
             self._place(member, waiter, claimed, now)
+
+    def _free(self, member: Member, waiter: Waiter) -> bool:
+        """Whether a model is ready and has a place."""
+        up = member.supervisor.wanted and member.supervisor.alive and member.name not in self._retiring
+        return up and (member.uses.total < member.slots or not waiter.role)
+
+    def _serve_remote(self, waiter: Waiter) -> None:
+        if waiter.model in self.loaded.config.models:
+            self._grant(waiter)
+        else:
+            self._give_up(waiter, UsageError(f"the fleet has no model {waiter.model!r} any more"))
 
     def _problem(self, member: Member) -> BenchAIError | None:
         """Why a model can't serve anybody now, though it was tried."""
@@ -149,7 +162,7 @@ class Dispatcher:
     def _grant(self, waiter: Waiter) -> None:
         self.line.grant(waiter)
         self._idle.clear()
-        member = self.members.get(waiter.model)
+        member = waiter.holder = self.members.get(waiter.model)
         if member is not None:
             member.uses.add(waiter.role)
             member.activity.leases = member.uses.total
@@ -174,11 +187,22 @@ class Dispatcher:
         """Where a model that was looked at may go now, and what must leave for it."""
         assert member.need is not None
         residents = list(self._residents())
-        pids = [one.supervisor.ready.pid for one in self.members.values() if one.supervisor.ready]
+        if self._budget is None:
+            self._budget = self._measure_budget(residents)
+        return decide(self._budget, residents, Wanted(member.name, member.need.options))
+
+    def decide_now(self, member: Member) -> Decision:
+        """As ``decide``, with a measurement of its own."""
+        self._budget = None
+        return self.decide(member)
+
+    def _measure_budget(self, residents: list[Resident]) -> dict[str, int]:
+        processes = [one.supervisor.process for one in self.members.values()]
+        pids = [process.pid for process in processes if process and process.pid and process.alive]
         claimed: Counter[str] = Counter()
         for one in residents:
             claimed.update(one.claim)
-        return decide(self.book.budget(pids, claimed), residents, Wanted(member.name, member.need.options))
+        return self.book.budget(pids, claimed)
 
     def _residents(self) -> Iterator[Resident]:
         for name, member in self.members.items():
@@ -187,7 +211,7 @@ class Dispatcher:
             yield Resident(
                 model=name,
                 claim=member.claim,
-                pinned=member.config.keep if name in self.loaded.config.models else False,
+                pinned=member.config.keep,
                 busy=member.coming or member.supervisor.state == "starting" or member.uses.total > 0,
                 reload_seconds=member.load_seconds,
                 last_used=member.uses.last,
@@ -218,9 +242,9 @@ class Dispatcher:
     async def _look_at(self, member: Member) -> None:
         try:
             await member.look()
-        except BenchAIError as error:
+        except Exception as error:
             self._next_try[member.name] = time.monotonic() + TRY_AGAIN
-            self.fail(member, error)
+            self.fail(member, as_known(member, error))
         finally:
             self._looking.discard(member.name)
             self.pump()
@@ -255,10 +279,15 @@ class Dispatcher:
             if leaving and needed:
                 deadline = self.loaded.config.fleet.memory.release_deadline
                 await self._gauge.wait_released(needed, deadline)
-        except BenchAIError as error:
+        except Exception as error:
             member.coming, member.claim = False, {}
             self._next_try[member.name] = time.monotonic() + TRY_AGAIN
-            self.fail(member, error)
+            self._give_back(member)
+            self.fail(member, as_known(member, error))
+            self.pump()
+            return
+        if member.halted and not self.waiting(member.name):
+            member.coming, member.claim = False, {}
             self.pump()
             return
         named = (OPERATOR, KEPT_UP)
@@ -273,6 +302,7 @@ class Dispatcher:
             if not member.coming:
                 member.claim = {}
             member.need = None
+            self._give_back(member)
             if self.book.gpus and event.previous in ("stopping", "ready"):
                 self._settling_until = time.monotonic() + self.loaded.config.fleet.memory.release_deadline
         if event.state == "ready":
@@ -314,11 +344,21 @@ class Dispatcher:
             if not self._is_idle(member) or now < member.uses.last + member.hold:
                 continue
             if member.displaced:
-                self._returning.update(member.displaced)
-                member.displaced = []
                 member.supervisor.want(False, "gives its place back")
             elif not self._kept(member):
                 member.supervisor.want(False, f"idle for {member.hold:g} s")
+
+    def _give_back(self, member: Member) -> None:
+        """It is gone: what it had driven out comes back where there is room."""
+        self._returning.update(member.displaced)
+        member.displaced = []
+
+    def forget(self, name: str) -> None:
+        """An operator stopped a model: it does not come back by itself."""
+        self._returning.discard(name)
+        for member in self.members.values():
+            if name in member.displaced:
+                member.displaced.remove(name)
 
     def _is_idle(self, member: Member) -> bool:
         supervisor = member.supervisor
@@ -388,6 +428,13 @@ class Dispatcher:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def as_known(member: Member, error: Exception) -> BenchAIError:
+    """The error, or one of ours for a fault that must not leave callers waiting."""
+    if isinstance(error, BenchAIError):
+        return error
+    return EngineError(f"model {member.name!r} is not started: {type(error).__name__}: {error}")
 
 
 def resident(member: Member) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -14,7 +13,7 @@ from benchai.errors import DoesNotFit, UsageError, did_you_mean
 from benchai.events import Emit, ModelState, Notice
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoint
-from benchai.runtime.fleet.dispatch import Dispatcher
+from benchai.runtime.fleet.dispatch import Dispatcher, resident
 from benchai.runtime.fleet.member import Member
 from benchai.runtime.fleet.state import EngineRecord, end_leftovers
 from benchai.runtime.fleet.terms import remote_endpoint
@@ -108,12 +107,13 @@ class Fleet:
             if name not in self.loaded.config.models:
                 raise UsageError(f"the fleet has no model {name!r}", hint=did_you_mean(name, self.loaded.config.models))
         granted = await self._dispatcher.acquire(role, list(models))
-        since = time.monotonic()
         try:
-            member = self.members.get(granted)
-            yield remote_endpoint(self.loaded, role, granted) if member is None else member.endpoint(role)
+            if isinstance(granted.holder, Member):
+                yield granted.holder.endpoint(role)
+            else:
+                yield remote_endpoint(self.loaded, role, granted.model)
         finally:
-            self._dispatcher.release(role, granted, since)
+            self._dispatcher.release(granted)
 
     # ---- what an operator asks for
 
@@ -139,12 +139,11 @@ class Fleet:
         member.supervisor.forgive()
         if not evict and not member.supervisor.alive:
             await member.look()
-            decision = self._dispatcher.decide(member) if not member.supervisor.wanted else None
+            decision = None if resident(member) else self._dispatcher.decide_now(member)
             if decision is not None and not (isinstance(decision, Place) and not decision.stop):
                 hint = f"'benchai fleet swap {name}' stops others for it"
                 raise DoesNotFit(f"model {name!r} does not fit beside what runs", hint=hint)
-        granted = await self._dispatcher.acquire("", [name])
-        self._dispatcher.release("", granted, time.monotonic())
+        self._dispatcher.release(await self._dispatcher.acquire("", [name]))
 
     async def stop(self, name: str, patience: float | None = None) -> None:
         """Stop a model once its requests have ended; it stays away until it is asked for again.
@@ -155,6 +154,7 @@ class Fleet:
         """
         member = self.member(name)
         member.halted = True
+        self._dispatcher.forget(name)
         self._dispatcher.retire(name)
         try:
             await member.finished(self.loaded.config.fleet.drain_timeout if patience is None else patience)
@@ -175,6 +175,8 @@ class Fleet:
         changed = [name for name in self.members if _launch(old, name) != _launch(loaded, name)]
         self.book = self._dispatcher.book = MemoryBook(loaded, self._gauge)
         self._dispatcher.loaded = loaded
+        for name in self.members.keys() - {*changed}:
+            self.members[name].loaded = loaded
         await asyncio.gather(*(self._replace(name) for name in changed))
         self._add_members()
         self._dispatcher.pump()
@@ -189,7 +191,9 @@ class Fleet:
         del self.members[name]
         self._dispatcher.replaced(name)
         self._add_members()
-        if was_up and name in self.members:
+        if name not in self.members and name not in self.loaded.config.models:
+            self._dispatcher.fail(member, UsageError(f"the fleet has no model {name!r} any more"))
+        elif was_up and name in self.members:
             self._dispatcher.return_later(name)
 
     # ---- House

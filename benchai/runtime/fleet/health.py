@@ -17,6 +17,7 @@ import httpx
 import psutil
 
 from benchai.runtime.fleet.process import EngineProcess, Ready
+from benchai.runtime.http import local_client
 
 HEALTH_SECONDS = 5.0
 HEALTH_FAILURES = 2
@@ -46,12 +47,14 @@ class Probe:
     async def watch(self, process: EngineProcess, ready: Ready) -> str:
         """Look every `interval`, and at once on a suspicion. Returns why the engine must be killed."""
         seen, failures = self.activity.pieces, 0
-        async with httpx.AsyncClient(base_url=ready.root, timeout=HEALTH_SECONDS, trust_env=False) as client:
+        async with local_client(base_url=ready.root, timeout=HEALTH_SECONDS) as client:
             while True:
                 suspected = await self._next()
                 if self.activity.pieces != seen:
                     seen, failures = self.activity.pieces, 0
-                    continue
+                    # whoever suspects it has seen no piece since
+                    if not suspected:
+                        continue
                 if not await _healthy(client):
                     failures += 1
                     if failures >= HEALTH_FAILURES:
@@ -76,8 +79,11 @@ class Probe:
             return f"/health answers, /slots does not within {self.deadline:g} s"
         if self.activity.leases or not self.generates:
             return None
-        slot = _free_slot(slots, suspected)
+        slot, pieces = _free_slot(slots, suspected), self.activity.pieces
         if slot is None or await _one_token(client, slot, self.deadline):
+            return None
+        if self.activity.leases or self.activity.pieces != pieces:
+            # a request came meanwhile and has the slot
             return None
         return f"a request of one token is not answered within {self.deadline:g} s"
 
@@ -118,11 +124,11 @@ def _json(asked: asyncio.Future[httpx.Response]) -> Any:
 
 def _free_slot(slots: Any, suspected: bool) -> int | None:
     """A slot for the request of one token: one that holds no conversation, any idle one on a suspicion."""
-    idle = [slot for slot in slots if isinstance(slot, dict) and not slot.get("is_processing")]
-    if any(slot.get("is_processing") for slot in slots if isinstance(slot, dict)):
+    known = [slot for slot in slots if isinstance(slot, dict)] if isinstance(slots, list) else []
+    if any(slot.get("is_processing") for slot in known):
         return None
-    empty = [slot for slot in idle if not slot.get("n_prompt_tokens")]
-    chosen = empty or (idle if suspected else [])
+    idle = [slot for slot in known if isinstance(slot.get("id"), int)]
+    chosen = [slot for slot in idle if not slot.get("n_prompt_tokens")] or (idle if suspected else [])
     return int(chosen[0]["id"]) if chosen else None
 
 

@@ -16,13 +16,19 @@ NEWEST = 0.2
 
 @dataclass(eq=False)
 class Waiter:
-    """A request in line: the models that may serve it, its own first. Role "" is an operator's."""
+    """A request in line, and the lease that it becomes.
+
+    `models` may serve it, its own first; role "" is an operator's. Once it is served, `since` is the moment and
+    `holder` what holds the model.
+    """
 
     role: str
     models: list[str]
     arrived: float
     granted: asyncio.Future[None]
     passes: int = 0
+    since: float = 0.0
+    holder: object = None
 
     @property
     def model(self) -> str:
@@ -85,6 +91,7 @@ class Line:
                 older.passes += 1
         self.leave(waiter)
         self.in_use[waiter.role] += 1
+        waiter.since = time.monotonic()
         waiter.granted.set_result(None)
 
     def refuse(self, waiter: Waiter, error: BenchAIError) -> None:
@@ -95,8 +102,9 @@ class Line:
             # a caller that was cancelled meanwhile never looks at it
             waiter.granted.exception()
 
-    def served(self, role: str, seconds: float) -> None:
-        """A lease of a role has ended after so long."""
+    def served(self, waiter: Waiter) -> None:
+        """A lease has ended."""
+        role, seconds = waiter.role, time.monotonic() - waiter.since
         self.in_use[role] -= 1
         mean = self.counts.seconds.setdefault(role, seconds)
         self.counts.seconds[role] = mean + NEWEST * (seconds - mean)

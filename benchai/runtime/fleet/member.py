@@ -86,6 +86,7 @@ class Member:
     def __init__(self, name: str, house: House) -> None:
         self.name = name
         self.house = house
+        self.loaded = house.loaded
         self.uses = Uses()
         self.activity = Activity()
         self.claim: Claim = {}
@@ -105,11 +106,6 @@ class Member:
         self.supervisor = Supervisor(name, self.log, self, policy, self._moved)
 
     @property
-    def loaded(self) -> LoadedConfig:
-        """The fleet's configuration."""
-        return self.house.loaded
-
-    @property
     def config(self) -> ModelConfig:
         """The model's settings."""
         return self.loaded.config.models[self.name]
@@ -118,6 +114,11 @@ class Member:
     def roles(self) -> list[str]:
         """The roles that it serves."""
         return self.loaded.config.roles_of(self.name)
+
+    @property
+    def slots(self) -> int:
+        """Requests that it serves at a time."""
+        return self.loaded.config.slots_of(self.name)
 
     @property
     def core(self) -> bool:

@@ -31,6 +31,7 @@ from benchai.runtime.fleet.group import group_gone, signal_group
 from benchai.runtime.fleet.logs import ModelLog
 from benchai.runtime.fleet.ports import listening_port, port_owner
 from benchai.runtime.fleet.stall import StallWatch
+from benchai.runtime.http import local_client
 
 State = Literal["stopped", "starting", "ready", "stopping", "failed"]
 POLL_SECONDS = 0.05
@@ -201,7 +202,7 @@ class EngineProcess:
 
     async def _until_ready(self, began: float) -> Ready:
         stall = StallWatch(self.pid, self.log)
-        async with httpx.AsyncClient(timeout=HEALTH_SECONDS, trust_env=False) as client:
+        async with local_client(timeout=HEALTH_SECONDS) as client:
             while True:
                 if self.exited.is_set():
                     raise self._exit_error()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +21,13 @@ import httpx
 
 from benchai.runtime.background import in_background
 from benchai.runtime.fleet.process import Ready
+from benchai.runtime.http import local_client
 
 MIB = 1024 * 1024
 SAVE_SECONDS = 30.0
+# a server that does not tell its slots by then saves nothing either
+LOOK_SECONDS = 3.0
+FAULTS = (httpx.HTTPError, OSError, ValueError, KeyError, TypeError)
 LEAST_TOKENS = 16
 SAMPLES, SAMPLE_BYTES = 16, 64 * 1024
 # what a test of restoring asks for: long enough that a shared prefix of another prompt can't be meant
@@ -70,7 +74,7 @@ class SlotStore:
         if self.limit_mib == 0 or self.refused:
             return 0
         saved = 0
-        async with httpx.AsyncClient(base_url=ready.root, timeout=SAVE_SECONDS, trust_env=False) as client:
+        async with local_client(base_url=ready.root, timeout=SAVE_SECONDS) as client:
             for slot in await _slots(client):
                 tokens = slot.get("n_prompt_tokens") or 0
                 if not slot.get("is_processing") and tokens >= LEAST_TOKENS:
@@ -85,7 +89,7 @@ class SlotStore:
         if self.limit_mib == 0 or self.refused:
             return 0
         restored = 0
-        async with httpx.AsyncClient(base_url=ready.root, timeout=SAVE_SECONDS, trust_env=False) as client:
+        async with local_client(base_url=ready.root, timeout=SAVE_SECONDS) as client:
             for number in range(ready.slots):
                 file = self._file(number)
                 if file.exists():
@@ -104,11 +108,12 @@ class SlotStore:
             if tokens < LEAST_TOKENS:
                 return 0
             await in_background(self._keep, partial, file, tokens, size)
-        except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
+        except FAULTS as error:
             self.report(f"the KV cache of slot {slot} could not be saved: {_words(error)}")
             return 0
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
         return tokens
 
     def _keep(self, partial: Path, file: Path, tokens: int, size: int) -> None:
@@ -128,7 +133,7 @@ class SlotStore:
             await in_background(check, file)
             answer = await _act(client, slot, "restore", file.name)
             return int(answer["n_restored"])
-        except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
+        except FAULTS as error:
             self.report(f"the saved KV cache {file.name} is discarded: {_words(error)}")
             discard(file)
             return 0
@@ -152,12 +157,13 @@ class SlotStore:
             await _act(client, 0, "erase", "")
             await _act(client, 0, "restore", name)
             timings = (await _complete(client))["timings"]
-        except (httpx.HTTPError, ValueError, KeyError):
+            works = timings["cache_n"] > timings["prompt_n"]
+            self._verdict_file().write_text("yes" if works else "no", encoding="utf-8")
+        except FAULTS:
             return
         finally:
-            (self.folder / name).unlink(missing_ok=True)
-        works = timings["cache_n"] > timings["prompt_n"]
-        self._verdict_file().write_text("yes" if works else "no", encoding="utf-8")
+            with contextlib.suppress(OSError):
+                (self.folder / name).unlink()
         if not works:
             self.report("this model's KV cache cannot be restored by this engine, it is not saved any more")
             for file in self.folder.glob(f"{self.key}-*.kv"):
@@ -165,13 +171,21 @@ class SlotStore:
 
     def _trim(self) -> None:
         """Delete the oldest files of all models until the rest is within the limit."""
-        files = sorted(self.root.glob("**/*.kv"), key=lambda file: file.stat().st_mtime)
-        total = sum(file.stat().st_size for file in files)
-        for file in files:
+        found = {*self.root.glob("**/*.kv"), *self.folder.glob("*.kv")}
+        files = sorted((stat.st_mtime, stat.st_size, file) for file in found if (stat := _stat(file)))
+        total = sum(size for _, size, _ in files)
+        for _, size, file in files:
             if total <= self.limit_mib * MIB:
                 return
-            total -= file.stat().st_size
+            total -= size
             discard(file)
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except OSError:
+        return None
 
 
 def discard(file: Path) -> None:
@@ -189,6 +203,8 @@ def check(file: Path) -> None:
         OSError: one of them can't be read.
     """
     about = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    if not isinstance(about, dict) or not {"bytes", "crc32"} <= about.keys():
+        raise ValueError("its description makes no sense")
     size = file.stat().st_size
     if size != about["bytes"]:
         raise ValueError(f"it has {size} bytes, {about['bytes']} were written")
@@ -205,17 +221,12 @@ def checksum(file: Path) -> int:
     return value
 
 
-def enough_room(folder: Path, mib: int) -> bool:
-    """Whether the disk has this much free."""
-    return shutil.disk_usage(folder).free > mib * MIB
-
-
 async def _slots(client: httpx.AsyncClient) -> list[dict[str, Any]]:
     try:
-        answer = (await client.get("/slots")).raise_for_status().json()
+        answer = (await client.get("/slots", timeout=LOOK_SECONDS)).raise_for_status().json()
     except (httpx.HTTPError, ValueError):
         return []
-    return [slot for slot in answer if isinstance(slot, dict)]
+    return [slot for slot in answer if isinstance(slot, dict)] if isinstance(answer, list) else []
 
 
 async def _act(client: httpx.AsyncClient, slot: int, action: str, name: str) -> dict[str, Any]:

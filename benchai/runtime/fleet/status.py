@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.fleet.member import Member
+from benchai.runtime.http import local_client
 
 ASK_SECONDS = 1.0
 _SPEED = re.compile(r"^llamacpp:predicted_tokens_seconds (\S+)$", re.MULTILINE)
@@ -40,7 +42,7 @@ async def _one(fleet: Fleet, name: str) -> dict[str, Any]:
         "placement": member.placement if member.claim else member.config.placement,
         "memory": _memory(member),
         "n_ctx": ready.n_ctx if ready else None,
-        "slots": fleet.loaded.config.slots_of(name),
+        "slots": member.slots,
         "in_use": member.uses.total,
         "queue": fleet.dispatcher.waiting(name),
         "served": member.uses.served,
@@ -63,9 +65,11 @@ def _memory(member: Member) -> dict[str, Any]:
 async def _speed(root: str) -> float | None:
     """Tokens generated a second since the engine's last look at its own counters."""
     try:
-        async with httpx.AsyncClient(timeout=ASK_SECONDS, trust_env=False) as client:
+        async with local_client(timeout=ASK_SECONDS) as client:
             text = (await client.get(f"{root}/metrics")).raise_for_status().text
     except httpx.HTTPError:
         return None
     found = _SPEED.search(text)
-    return round(float(found.group(1)), 1) if found else None
+    speed = float(found.group(1)) if found else math.nan
+    # an engine that has measured no time yet divides by it
+    return round(speed, 1) if math.isfinite(speed) else None

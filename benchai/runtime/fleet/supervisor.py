@@ -67,7 +67,7 @@ class Hooks(Protocol):
 
 @dataclass(frozen=True)
 class Policy:
-    """When to give up: after ``max_restarts`` ends in a row, each within a minute of health."""
+    """When to give up: at the end after ``max_restarts`` restarts in a row, each within a minute of health."""
 
     max_restarts: int = 5
 
@@ -96,6 +96,7 @@ class Supervisor:
         self._failures = 0
         self._retry_at = 0.0
         self._moved = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
     @property
@@ -126,6 +127,7 @@ class Supervisor:
     def forgive(self) -> None:
         """Forget earlier failures: somebody asks for it by name, or its settings changed."""
         self._failures, self._retry_at = 0, 0.0
+        self._hurry.set()
         if self.state == "failed":
             self._to("stopped", "asked for again")
 
@@ -157,7 +159,7 @@ class Supervisor:
         previous, self.state, self.since = self.state, state, time.monotonic()
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
-        pid = self.process.pid if self.process else None
+        pid = self.process.pid if self.process and state != "starting" else None
         event = ModelState(model=self.name, previous=previous, state=state, cause=cause, pid=pid, exit_code=exit_code)
         self.log.add(f"benchai: {previous} -> {state}: {cause}")
         if state in ("stopped", "failed"):
@@ -266,9 +268,20 @@ class Supervisor:
         self._retry_at = time.monotonic() + delay
         self._to("backoff", why, exit_code)
         self._cause = f"restart after: {why}"
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._down.wait(), delay)
+        if not self._down.is_set():
+            await self._wait_for_either(self._down, self._hurry, delay)
+        if self._down.is_set():
             self._to("stopped", self._cause)
+
+    async def _wait_for_either(self, one: asyncio.Event, other: asyncio.Event, seconds: float) -> None:
+        other.clear()
+        waiting = [asyncio.ensure_future(event.wait()) for event in (one, other)]
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     def _fail(self, error: BenchAIError) -> None:
         self.error = error

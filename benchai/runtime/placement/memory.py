@@ -7,6 +7,7 @@ taken only when they are first used, so the measurement only ever raises it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -140,7 +141,7 @@ class MemoryBook:
             cache_type_v=model.cache_type_v or "f16",
             flash_attn=model.flash_attn is not False,
         )
-        return [str(one) for one in suggestions(info, settings, budget_mib)]
+        return [one.text for one in suggestions(info, settings, budget_mib)]
 
     def measure(self, name: str, file: Path, pid: int, claim: Claim) -> dict[str, int]:
         """Measure a model that runs and remember it for its next start; MiB by device."""
@@ -162,7 +163,8 @@ class Measured:
     def all(self, key: str) -> dict[str, int]:
         """What was measured for a key."""
         found = self._read().get(key, {})
-        return {kind: mib for kind, mib in found.items() if isinstance(mib, int)} if isinstance(found, dict) else {}
+        known = found.items() if isinstance(found, dict) else ()
+        return {kind: mib for kind, mib in known if type(mib) is int and mib > 0}
 
     def get(self, key: str, kind: str) -> int | None:
         """MiB, or None when it was not measured."""
@@ -171,7 +173,7 @@ class Measured:
     def put(self, key: str, kind: str, mib: int) -> None:
         """Remember a measurement."""
         data = self._read()
-        if data.get(key, {}).get(kind) == mib:
+        if self.all(key).get(kind) == mib:
             return
         data[key] = self.all(key) | {kind: mib}
         partial = self._file.with_suffix(".partial")
@@ -180,7 +182,8 @@ class Measured:
             partial.write_text(json.dumps(data), encoding="utf-8")
             partial.replace(self._file)
         except OSError:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
     def _read(self) -> dict[str, dict[str, int]]:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from benchai.config import LoadedConfig, paths
@@ -78,12 +79,16 @@ def _bar(device: str, total: int, budget: int, users: list[tuple[str, int]], nee
     total = max(total, budget, 1)
     taken = sum(mib for _, mib in users)
     scale = WIDTH / max(total, total - budget + taken)
-    text = RESERVED * round((total - budget) * scale)
+    at = total - budget
+    text = RESERVED * round(at * scale)
     legend = [f"{RESERVED} reserved or in use by others {total - budget}"]
-    for sign, (name, mib) in zip(MODELS, users, strict=False):
+    for sign, (name, mib) in zip(cycle(MODELS), users, strict=False):
         found = needs[name].estimate
         kv = min(found.kv_mib if found else 0, mib)
-        text += sign * round((mib - kv) * scale) + KV * round(kv * scale)
+        # rounded from the left end of the bar, so that its parts add up
+        text += sign * (round((at + mib - kv) * scale) - len(text))
+        text += KV * (round((at + mib) * scale) - len(text))
+        at += mib
         legend.append(f"{sign} {name} {mib} ({KV} KV cache {kv})")
     text = text.ljust(WIDTH, FREE)
     free = budget - taken
