@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-inp
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench tiny-model constraints clean
+.PHONY: help run test lint bench tiny-model tiny-vision constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -39,11 +39,16 @@ lint: $(VENV)/installed-dev ## Lint, types and import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/installed-dev ## Benchmarks: the tiny model on its held-out tasks
+bench: $(VENV)/installed-dev ## Benchmarks: the tiny models on their held-out tasks, the fleet
 	@$(BIN)/python benchmarks/tiny_model.py
+	@$(BIN)/python benchmarks/tiny_vision.py
+	@$(BIN)/python benchmarks/fleet.py
 
 tiny-model: $(VENV)/installed-train ## Train the bundled model anew (CPU only)
 	@$(BIN)/python -m scripts.tiny_model
+
+tiny-vision: $(VENV)/installed-train ## Train the bundled vision model anew, after tiny-model (CPU only)
+	@$(BIN)/python -m scripts.tiny_vision
 
 constraints: $(VENV)/installed-dev ## Compile constraints.txt anew
 	@$(PIP) uv

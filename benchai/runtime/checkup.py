@@ -18,6 +18,7 @@ from benchai.runtime.engine.gguf_file import check_gguf
 from benchai.runtime.fleet.ports import port_owner
 from benchai.runtime.placement.gpu import list_gpus
 from benchai.runtime.placement.plan import plan_model
+from benchai.runtime.serving import running_server
 
 GIB = 1024**3
 
@@ -113,6 +114,11 @@ def _model(loaded: LoadedConfig, name: str, engine: Engine, gpus: list[str]) -> 
 
 def _ports(loaded: LoadedConfig) -> Iterator[Finding]:
     wanted = {f"model {name}": (model.host, model.port) for name, model in loaded.config.models.items() if model.port}
+    server = running_server()
+    if server is not None:
+        # its router has the port, its models may have theirs
+        yield Finding("server", "ok", f"benchai serve runs at {server.url} (pid {server.pid}) for {server.config}")
+        return
     wanted["router"] = (loaded.config.router.host, loaded.config.router.port)
     for name, (host, port) in wanted.items():
         try:

@@ -220,7 +220,7 @@ class Member:
         if not (self.config.embedding or self.config.rerank):
             await self._store.restore(ready)
         self.load_seconds += NEWEST * (ready.seconds - self.load_seconds)
-        await self._measure(ready.pid)
+        await self.measure(ready.pid)
 
     def _cache_settings(self, ready: Ready) -> dict[str, Any]:
         model = self.config
@@ -248,7 +248,7 @@ class Member:
 
     async def before_stop(self, ready: Ready) -> None:
         """See ``Hooks``: keep the conversations."""
-        await self._measure(ready.pid)
+        await self.measure(ready.pid)
         if self._store is not None and not (self.config.embedding or self.config.rerank):
             await self._store.save(ready)
 
@@ -271,7 +271,8 @@ class Member:
             hint=error.hint,
         )
 
-    async def _measure(self, pid: int) -> None:
+    async def measure(self, pid: int) -> None:
+        """Measure what its process holds, and remember it for its next start."""
         assert self.file is not None
         self.measured = await in_background(self.house.book.measure, self.name, self.file, pid, self.claim)
 

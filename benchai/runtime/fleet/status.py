@@ -31,6 +31,8 @@ async def _one(fleet: Fleet, name: str) -> dict[str, Any]:
         return {"model": name, "roles": roles, "state": "remote", "placement": "remote", "endpoint": endpoint}
     supervisor = member.supervisor
     ready = supervisor.ready
+    if ready:
+        await member.measure(ready.pid)
     speed = await _speed(ready.root) if ready and member.config.metrics else None
     return {
         "model": name,
