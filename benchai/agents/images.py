@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -25,6 +26,9 @@ PNG_PIXELS = 700_000
 JPEG_QUALITY = 92
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO")
 SEEN = "[an image]"
+MAX_NAME = 200
+# of http://host/x a path keeps one slash
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
 
 
 def read_image(path: Path) -> str:
@@ -33,15 +37,19 @@ def read_image(path: Path) -> str:
     Raises:
         UsageError: it is missing, too large, or no image.
     """
+    name = repr(str(path) if len(str(path)) <= MAX_NAME else f"{str(path)[:MAX_NAME]}...")
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise _too_large(f"the image {str(path)!r} has {size:,} bytes", f"{MAX_BYTES:,}")
-        data = path.read_bytes()
+            raise _too_large(f"the image {name} has {size:,} bytes", f"{MAX_BYTES:,}")
+        with path.open("rb") as file:
+            # a device tells no size, and may never end
+            data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"the image {str(path)!r} cannot be read: {reason}", hint="check the path") from error
-    return data_url(data, repr(str(path)))
+        hint = "download it first: addresses are never fetched" if ADDRESS.match(str(path)) else "check the path"
+        raise UsageError(f"the image {name} cannot be read: {reason}", hint=hint) from error
+    return data_url(data, name)
 
 
 def data_url(data: bytes, name: str = "given") -> str:
@@ -52,7 +60,9 @@ def data_url(data: bytes, name: str = "given") -> str:
     """
     if len(data) > MAX_BYTES:
         raise _too_large(f"the image {name} has {len(data):,} bytes", f"{MAX_BYTES:,}")
-    picture = _flat(_decoded(data, name))
+    picture = _decoded(data, name)
+    # comments, places and colour profiles are nobody's business
+    picture.info.clear()
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BICUBIC)
     kind = "PNG" if picture.width * picture.height <= PNG_PIXELS else "JPEG"
     encoded = io.BytesIO()
@@ -70,23 +80,40 @@ def _decoded(data: bytes, name: str) -> Image.Image:
             if pixels > MAX_PIXELS:
                 raise _too_large(f"the image {name} has {picture.width} x {picture.height} pixels", f"{MAX_PIXELS:,}")
             picture.load()
-            return ImageOps.exif_transpose(picture)
+            return _flat(ImageOps.exif_transpose(picture))
     except UsageError:
         raise
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         hint = f"one of {', '.join(FORMATS)}, of at most {MAX_PIXELS:,} pixels"
-        raise UsageError(f"{name} is no image that can be read", hint=hint) from error
+        raise UsageError(f"the image {name} is no image that can be read", hint=hint) from error
     except Exception as error:  # the decoders raise what they like at damaged files
         raise UsageError(f"the image {name} is damaged: {error}", hint="save it again as PNG") from error
 
 
 def _flat(picture: Image.Image) -> Image.Image:
     """The first frame in RGB, on white where it is transparent."""
+    picture = _eight_bits(picture)
     if "transparency" not in picture.info and "A" not in picture.getbands():
         return picture.convert("RGB")
     picture = picture.convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(white, picture).convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """A picture with more bits a pixel in 8, by its full scale: Pillow alone cuts all above 255 to white."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    deep = picture.convert("F")
+    levels = (1.0, 255.0, 65_535.0) if picture.mode == "F" else (255.0, 65_535.0)
+    _, high = deep.getextrema()
+    assert isinstance(high, float)
+    full = 65_535.0 if picture.mode.startswith("I;16") else next((one for one in levels if high <= one), high)
+    grey = deep.point(lambda value: value * (255 / full) + 0.5).convert("L")
+    clear = picture.info.get("transparency")
+    if isinstance(clear, int):
+        grey.info["transparency"] = round(clear * 255 / full)
+    return grey
 
 
 def _too_large(what: str, limit: str) -> UsageError:

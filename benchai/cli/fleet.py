@@ -18,6 +18,8 @@ app = typer.Typer(help="Look at the fleet of models, and steer it.", no_args_is_
 ModelArgument = Annotated[str, typer.Argument(help="Name of the model in benchai.yaml.")]
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")]
 WATCH_SECONDS = 1.0
+# more than any row: Rich cuts what is wider
+PIPE_WIDTH = 10_000
 
 
 @app.command()
@@ -77,7 +79,7 @@ def _stdout() -> Any:
 
     console = Console(highlight=False, emoji=False)
     # a pipe has no width: nothing is cut there
-    return console if console.is_terminal else Console(highlight=False, emoji=False, width=200)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=PIPE_WIDTH)
 
 
 def _watch() -> None:

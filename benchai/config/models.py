@@ -19,6 +19,7 @@ TEXT_ROLES = ("general", "planner", "code", "research")
 CORE_ROLES = ("general", "planner", "code")
 REASONING_ROLES = ("planner", "research")
 TINY = "builtin:tiny"
+TINY_VISION = "builtin:tiny-vision"
 BUILTIN = "builtin:"
 
 KVType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
@@ -327,6 +328,8 @@ class Config(Section):
 
 
 def default_config() -> Config:
-    """The built-in configuration: every role on the bundled tiny model."""
+    """The built-in configuration: every role on the bundled tiny models."""
     tiny = ModelConfig(file=TINY, threads=1, threads_batch=1, gpu_layers=0, temperature=0)
-    return Config(models={"tiny": tiny}, roles=dict.fromkeys(ROLES, "tiny"))
+    vision = tiny.model_copy(update={"file": TINY_VISION, "mmproj": f"{TINY_VISION}-mmproj"})
+    roles = dict.fromkeys(ROLES, "tiny") | {"vision": "tiny-vision"}
+    return Config(models={"tiny": tiny, "tiny-vision": vision}, roles=roles)

@@ -244,6 +244,9 @@ class Dispatcher:
             await member.look()
         except Exception as error:
             self._next_try[member.name] = time.monotonic() + TRY_AGAIN
+            if not self.waiting(member.name):
+                # nobody else is told why a model is not kept up
+                self._emit(Notice(text=f"{member.name}: {as_known(member, error).message}"))
             self.fail(member, as_known(member, error))
         finally:
             self._looking.discard(member.name)

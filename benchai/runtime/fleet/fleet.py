@@ -187,7 +187,7 @@ class Fleet:
         self._dispatcher.retire(name)
         was_up = member.supervisor.wanted
         await member.finished(self.loaded.config.fleet.drain_timeout)
-        await member.supervisor.close()
+        await member.supervisor.close("its settings changed")
         del self.members[name]
         self._dispatcher.replaced(name)
         self._add_members()

@@ -138,11 +138,11 @@ class Supervisor:
             await moved.wait()
         return self.state
 
-    async def close(self) -> None:
+    async def close(self, cause: str = "the fleet ends") -> None:
         """Stop the process, then the loop."""
         if self._loop is None:
             return
-        self.want(False, "the fleet ends")
+        self.want(False, cause)
         await self.settled("stopped", "failed")
         self._loop.cancel()
         await asyncio.gather(self._loop, return_exceptions=True)

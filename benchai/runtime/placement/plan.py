@@ -83,7 +83,7 @@ def plan_model(
         name, model, loaded.resolve, file or Path(f"hf:{model.hf}"), paths.cache_dir() / "slots" / name
     )
     needed = [files.model, files.mmproj, files.draft, files.chat_template, *files.lora]
-    missing = [str(path) for path in needed if path is not None and not path.is_file()]
+    missing = [str(path) for path in needed if path is not None and not paths.is_file(path)]
     place_ = place(model, gpus, engine) if claim is None else _placement(claim)
     launched, env = placed(model, gpus, claim)
     argv = engine.command(build_flags(name, launched, files, loaded.config.slots_of(name)))
