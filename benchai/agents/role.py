@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import httpx
@@ -142,6 +143,12 @@ def _http_client(endpoint: Endpoint) -> httpx.AsyncClient:
     return httpx.AsyncClient(timeout=timeout) if endpoint.placement == "remote" else local_client(timeout=timeout)
 
 
+@cache
+def _unused_client() -> httpx.Client:
+    # LangChain would make a synchronous client for every call, which takes longer than a small model's reply
+    return httpx.Client(trust_env=False, verify=False)  # noqa: S501 - nothing is sent by it
+
+
 def chat_model(endpoint: Endpoint, client: httpx.AsyncClient, max_tokens: int) -> ChatOpenAI:
     """A LangChain model on an endpoint; retries are the caller's business."""
     return ChatOpenAI(
@@ -152,6 +159,7 @@ def chat_model(endpoint: Endpoint, client: httpx.AsyncClient, max_tokens: int) -
         organization="",
         openai_proxy="",
         http_async_client=client,
+        http_client=_unused_client(),
         timeout=client.timeout,
         max_retries=0,
         stream_usage=True,

@@ -29,6 +29,8 @@ TRY_AGAIN = 60.0
 # who asks for a model when no role does
 OPERATOR, KEPT_UP = "asked for by the operator", "kept up"
 SETTLING_PAUSE = 0.05
+# memory that others free is noticed by then
+WAIT_SECONDS = 1.0
 
 
 class Dispatcher:
@@ -51,6 +53,7 @@ class Dispatcher:
         self._settling_until = 0.0
         self._settling = False
         self._budget: dict[str, int] | None = None
+        self._waits: dict[str, tuple[float, Wait]] = {}
         self._idle = asyncio.Event()
         self._closing = False
 
@@ -88,6 +91,8 @@ class Dispatcher:
         if isinstance(member, Member):
             member.uses.remove(waiter.role)
             member.activity.leases = member.uses.total
+            if not member.uses.total:
+                self._waits.clear()
         if not self.line.in_use.total():
             self._idle.set()
         self.pump()
@@ -222,7 +227,7 @@ class Dispatcher:
         if member.need is None:
             self._look(member)
             return
-        decision = self.decide(member)
+        decision = self._still_waits(member, now) or self.decide(member)
         if isinstance(decision, Place):
             self.bring(member, decision, waiter.role or OPERATOR)
         elif isinstance(decision, Refuse):
@@ -231,8 +236,27 @@ class Dispatcher:
                 self._settling = True
             else:
                 self._give_up(waiter, does_not_fit(member, decision))
-        elif starved(waiter, self.loaded.config.router, now):
-            claimed.update(decision.busy, decision.stop)
+        else:
+            self._waits.setdefault(member.name, (now, decision))
+            if starved(waiter, self.loaded.config.router, now):
+                claimed.update(decision.busy, decision.stop)
+
+    def _still_waits(self, member: Member, now: float) -> Wait | None:
+        """The last decision on a model, while nothing has changed by which it could be placed.
+
+        Leases come and go by the hundred in that time, and each would measure the memory anew.
+        """
+        since, decision = self._waits.get(member.name, (0.0, None))
+        if decision is None:
+            return None
+        busy = (self.members.get(name) for name in decision.busy)
+        if now - since < WAIT_SECONDS and all(one is not None and self._occupied(one) for one in busy):
+            return decision
+        del self._waits[member.name]
+        return None
+
+    def _occupied(self, member: Member) -> bool:
+        return resident(member) and (member.coming or member.uses.total > 0)
 
     def _look(self, member: Member) -> None:
         if member.name not in self._looking:
@@ -299,6 +323,7 @@ class Dispatcher:
 
     def moved(self, member: Member, event: ModelState) -> None:
         """A member's process went to another state."""
+        self._waits.clear()
         if event.state == "starting":
             member.coming = False
         if event.state in ("stopped", "failed"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -64,7 +66,7 @@ class Gauge:
         all that can be found. "cpu" is resident memory; the mapped pages of a model file are in it,
         although the kernel also counts them as available.
         """
-        family = with_descendants(pids, _parents())
+        family = family_of(pids)
         held = {}
         for gpu in self._nvml.gpus():
             processes = self._nvml.processes(gpu.index)
@@ -78,7 +80,7 @@ class Gauge:
 
         Mapped pages of a model file are not in it: the kernel counts those as available all the time.
         """
-        return mib(sum(_private(pid) for pid in with_descendants(pids, _parents())))
+        return mib(sum(_private(pid) for pid in family_of(pids)))
 
     async def wait_released(self, needed: Mapping[str, int], deadline: float) -> None:
         """Return once each device has ``needed`` MiB free by measurement.
@@ -122,6 +124,42 @@ def shortfall(needed: Mapping[str, int], free: Mapping[str, int]) -> dict[str, i
     """MiB that are not free yet, by device; a device without a figure has none."""
     short = {device: wanted - free.get(device, 0) for device, wanted in needed.items()}
     return {device: missing for device, missing in short.items() if missing > 0}
+
+
+def family_of(pids: Iterable[int]) -> frozenset[int]:
+    """The processes and all below them."""
+    given = list(pids)
+    try:
+        return _with_children(given)
+    except OSError:  # no such files on this system
+        return with_descendants(given, _parents())
+
+
+def _with_children(pids: list[int]) -> frozenset[int]:
+    """By the kernel's own lists: a look at every process of the machine takes milliseconds.
+
+    Raises:
+        OSError: the kernel keeps none.
+    """
+    if pids and not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+        raise FileNotFoundError
+    family: set[int] = set()
+    waiting = list(pids)
+    while waiting:
+        pid = waiting.pop()
+        if pid not in family:
+            family.add(pid)
+            waiting += _children(pid)
+    return frozenset(family)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        # a thread, or the whole process, may end meanwhile
+        with contextlib.suppress(OSError):
+            found += map(int, file.read_text().split())
+    return found
 
 
 def with_descendants(pids: Iterable[int], parents: Mapping[int, int]) -> frozenset[int]:
