@@ -2,7 +2,7 @@
 
 Every picture is drawn from the held-out side of the split: digits, places (position, size, shade and background
 together) and phrasings that training never showed. Each kind is asked twice: without a system prompt, and as the agent
-asks, with the ReAct prompt and the shipped tools. Pictures have 64 to 1,200 pixels; PNG and JPEG. Needs Pillow.
+asks, with the ReAct prompt and the shipped tools. Pictures have 64 to 1,200 pixels; PNG and JPEG.
 
     python benchmarks/tiny_vision.py [--n 200] [--kind NAME] [--engine embedded|PATH] [--json] [--faults 3]
 """

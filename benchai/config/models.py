@@ -139,6 +139,8 @@ class ModelConfig(Section):
             raise ValueError(f"cache_type_v: {self.cache_type_v} needs flash attention, flash_attn is false")
         if self.keep and self.ttl is not None:
             raise ValueError("keep: true contradicts ttl")
+        if self.placement == "gpu" and self.gpu_layers == 0:
+            raise ValueError("placement: gpu contradicts gpu_layers: 0")
         if self.placement == "cpu" and self.hybrid:
             raise ValueError("placement: cpu contradicts hybrid: true")
         if self.embedding and self.rerank:

@@ -85,7 +85,7 @@ def test_check_a_file_that_is_not_there(cli: Any, tmp_path: Path) -> None:
 def test_check_the_built_in_configuration(cli: Any) -> None:
     done = cli("config", "check")
     assert done.code == 0
-    assert done.out.startswith("the built-in configuration: valid; models tiny; roles general=tiny")
+    assert done.out.startswith("the built-in configuration: valid; models tiny, tiny-vision; roles general=tiny")
 
 
 @pytest.mark.parametrize("name", ["[red]x[/red].gguf", "model[q4].gguf", "[/].gguf", "x\\[y].gguf"])

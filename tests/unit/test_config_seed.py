@@ -114,5 +114,5 @@ def test_defaults_of_the_seed_where_the_file_says_nothing() -> None:
 def test_the_built_in_configuration_serves_every_role_of_the_seed() -> None:
     config = default_config()
     assert {"general", "planner", "code", "research", "vision"} <= set(ROLES)
-    assert config.role_map() == dict.fromkeys(ROLES, "tiny")
+    assert config.role_map() == dict.fromkeys(ROLES, "tiny") | {"vision": "tiny-vision"}
     assert Config.model_validate(config.model_dump()) == config

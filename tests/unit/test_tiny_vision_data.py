@@ -1,6 +1,6 @@
 """The data of the tiny vision model: the two sides of its split never meet, and a seed fixes what is drawn.
 
-Nothing is painted here: Pillow belongs to the `train` extra.
+Nothing is painted here; the benchmark does that.
 """
 
 from __future__ import annotations
