@@ -15,7 +15,7 @@ from langgraph.errors import GraphRecursionError
 
 from benchai.agents.images import data_url, read_image, with_images
 from benchai.agents.messages import text_of
-from benchai.agents.role import Agents
+from benchai.agents.role import MODEL, Agents
 from benchai.config import LoadedConfig, load_config, paths
 from benchai.errors import BenchAIError, ConfigError, UsageError, did_you_mean
 from benchai.events import Answer, Event, ModelState, Notice, Result, RunStarted, StopReason
@@ -187,7 +187,7 @@ class Bench:
         timeout = asyncio.timeout(run.ledger.seconds_left)
         try:
             async with timeout:
-                output = await self._invoke(run)
+                messages = await self._invoke(run)
         except BudgetSpent as spent:
             run.emit(Notice(text=str(spent)))
             return "", spent.reason
@@ -199,10 +199,12 @@ class Bench:
                 raise
             run.emit(Notice(text=f"stopped after {run.ledger.budget.seconds:g} s (budgets.seconds)"))
             return "", "budget_time"
-        run.emit(Answer(text=output))
+        last = last_reply(messages)
+        output = text_of(last) if last else ""
+        run.emit(Answer(text=output, model=last.response_metadata.get(MODEL) if last else None))
         return output, "completed"
 
-    async def _invoke(self, run: _Run) -> str:
+    async def _invoke(self, run: _Run) -> list[AnyMessage]:
         graph = run.workflow.build().compile(checkpointer=self.threads.saver, name=run.workflow.name)
         context = RunContext(
             agents=Agents(self._endpoints, run.emit),
@@ -218,7 +220,8 @@ class Bench:
             context=context,
             durability="sync",
         )
-        return last_text(state["messages"])
+        messages: list[AnyMessage] = state["messages"]
+        return messages
 
     async def _end_runs(self) -> None:
         """Cancel the runs whose streams were left early, while their thread can still be noted."""
@@ -282,10 +285,9 @@ def _read(image: Path | str | bytes) -> str:
     return data_url(image) if isinstance(image, bytes) else read_image(Path(image))
 
 
-def last_text(messages: list[AnyMessage]) -> str:
-    """The text of the last reply."""
-    replies = [message for message in messages if isinstance(message, AIMessage)]
-    return text_of(replies[-1]) if replies else ""
+def last_reply(messages: list[AnyMessage]) -> AIMessage | None:
+    """The last message that a model wrote."""
+    return next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
 
 
 def select_tools(loaded: LoadedConfig) -> ToolRegistry:

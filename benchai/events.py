@@ -134,10 +134,11 @@ class Observation(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer(Event):
-    """The final text of a run."""
+    """The final text of a run, and the model that gave it where that is known."""
 
     type: ClassVar[str] = "answer"
     text: str
+    model: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

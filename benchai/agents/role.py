@@ -25,6 +25,8 @@ CONNECT_SECONDS = 10.0
 RETRIES = 3
 # a run rather waits so many seconds for a model that restarts than fails
 PATIENCE = 10.0
+#: Where a reply's metadata name the model of benchai.yaml that gave it.
+MODEL = "benchai_model"
 
 
 class Agents:
@@ -128,6 +130,8 @@ class RoleAgent:
             self._emit(Notice(text=f"the reply of {endpoint.model!r} was cut at {limit} tokens (max_tokens)"))
         if reply.usage_metadata is None:
             self._emit(Notice(text=f"{endpoint.model!r} does not tell the tokens it used: they are not counted"))
+        # a fallback may have answered
+        reply.response_metadata[MODEL] = endpoint.model
         return reply
 
 
