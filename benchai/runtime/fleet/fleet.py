@@ -13,8 +13,9 @@ from benchai.errors import DoesNotFit, UsageError, did_you_mean
 from benchai.events import Emit, ModelState, Notice
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoint
-from benchai.runtime.fleet.dispatch import Dispatcher, resident
+from benchai.runtime.fleet.dispatch import Dispatcher
 from benchai.runtime.fleet.member import Member
+from benchai.runtime.fleet.move import resident
 from benchai.runtime.fleet.state import EngineRecord, end_leftovers
 from benchai.runtime.fleet.terms import remote_endpoint
 from benchai.runtime.placement.decide import Place
@@ -139,7 +140,7 @@ class Fleet:
         member.supervisor.forgive()
         if not evict and not member.supervisor.alive:
             await member.look()
-            decision = None if resident(member) else self._dispatcher.decide_now(member)
+            decision = None if resident(member) else self._dispatcher.mover.decide_now(member)
             if decision is not None and not (isinstance(decision, Place) and not decision.stop):
                 hint = f"'benchai fleet swap {name}' stops others for it"
                 raise DoesNotFit(f"model {name!r} does not fit beside what runs", hint=hint)
@@ -154,14 +155,14 @@ class Fleet:
         """
         member = self.member(name)
         member.halted = True
-        self._dispatcher.forget(name)
-        self._dispatcher.retire(name)
+        self._dispatcher.mover.forget(name)
+        self._dispatcher.mover.retire(name)
         try:
             await member.finished(self.loaded.config.fleet.drain_timeout if patience is None else patience)
             member.supervisor.want(False, "stopped by the operator")
             await member.supervisor.settled("stopped", "failed")
         finally:
-            self._dispatcher.replaced(name)
+            self._dispatcher.mover.replaced(name)
             self._dispatcher.pump()
 
     async def restart(self, name: str) -> None:
@@ -173,7 +174,7 @@ class Fleet:
         """Go on with another configuration; models whose settings changed are restarted. Returns their names."""
         old, self.loaded = self.loaded, loaded
         changed = [name for name in self.members if _launch(old, name) != _launch(loaded, name)]
-        self.book = self._dispatcher.book = MemoryBook(loaded, self._gauge)
+        self.book = self._dispatcher.mover.book = MemoryBook(loaded, self._gauge)
         self._dispatcher.loaded = loaded
         for name in self.members.keys() - {*changed}:
             self.members[name].loaded = loaded
@@ -184,17 +185,17 @@ class Fleet:
 
     async def _replace(self, name: str) -> None:
         member = self.members[name]
-        self._dispatcher.retire(name)
+        self._dispatcher.mover.retire(name)
         was_up = member.supervisor.wanted
         await member.finished(self.loaded.config.fleet.drain_timeout)
         await member.supervisor.close("its settings changed")
         del self.members[name]
-        self._dispatcher.replaced(name)
+        self._dispatcher.mover.replaced(name)
         self._add_members()
         if name not in self.members and name not in self.loaded.config.models:
             self._dispatcher.fail(member, UsageError(f"the fleet has no model {name!r} any more"))
         elif was_up and name in self.members:
-            self._dispatcher.return_later(name)
+            self._dispatcher.mover.return_later(name)
 
     # ---- House
 
