@@ -177,7 +177,7 @@ class Fleet:
         self.book = self._dispatcher.mover.book = MemoryBook(loaded, self._gauge)
         self._dispatcher.loaded = loaded
         for name in self.members.keys() - {*changed}:
-            self.members[name].loaded = loaded
+            self.members[name].loaded, self.members[name].book = loaded, self.book
         await asyncio.gather(*(self._replace(name) for name in changed))
         self._add_members()
         self._dispatcher.pump()

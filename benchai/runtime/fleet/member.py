@@ -87,6 +87,7 @@ class Member:
         self.name = name
         self.house = house
         self.loaded = house.loaded
+        self.book = house.book
         self.uses = Uses()
         self.activity = Activity()
         self.claim: Claim = {}
@@ -149,10 +150,10 @@ class Member:
         self._engine = await in_background(find_engine, self.loaded.config.engine, self.loaded.folder)
         self.file = await self._find_file()
         await in_background(self._check, plan_model(self.loaded, self.name, self._engine, self._gpus(), self.file))
-        self.need = await in_background(self.house.book.need, self.name, self.file, self._engine)
+        self.need = await in_background(self.book.need, self.name, self.file, self._engine)
 
     def _gpus(self) -> list[str]:
-        return self.house.book.gpus
+        return self.book.gpus
 
     async def _find_file(self) -> Path:
         """The model's GGUF; one on the hub is downloaded first."""
@@ -262,7 +263,7 @@ class Member:
 
     def with_figures(self, error: OutOfMemory) -> OutOfMemory:
         """See ``Hooks``."""
-        budget = self.house.book.budget([], {})
+        budget = self.book.budget([], {})
         parts = [f"{mib} MiB of {budget.get(device, 0)} on {device}" for device, mib in self.claim.items()]
         return OutOfMemory(
             f"{error.message}; it was thought to need {', '.join(parts)}",
@@ -274,7 +275,7 @@ class Member:
     async def measure(self, pid: int) -> None:
         """Measure what its process holds, and remember it for its next start."""
         assert self.file is not None
-        self.measured = await in_background(self.house.book.measure, self.name, self.file, pid, self.claim)
+        self.measured = await in_background(self.book.measure, self.name, self.file, pid, self.claim)
 
     def _report(self, text: str) -> None:
         self.log.add(f"benchai: {text}")
@@ -326,7 +327,7 @@ class Member:
     def would_fit(self, refused: Refuse) -> str:
         """A hint for a model that does not fit: the settings that would."""
         budget = max((figure.budget - figure.pinned for option in refused.figures for figure in option), default=0)
-        found = self.house.book.suggestions(self.name, self.file, budget) if self.file else []
+        found = self.book.suggestions(self.name, self.file, budget) if self.file else []
         return "a big model or a long context: " + "; ".join(found) if found else "choose a smaller model"
 
     def _progress(self) -> None:
