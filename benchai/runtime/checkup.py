@@ -84,9 +84,9 @@ def _engine(loaded: LoadedConfig) -> Iterator[Finding]:
         yield Finding("engine", "problem", error.message, error.hint)
         return
     gpus = list_gpus()
-    if gpus and engine.kind == "native":
+    if gpus and not engine.uses_gpus():
         mend = "put a llama-server that is built for it on PATH, or set engine.path"
-        yield Finding("engine", "warning", "there is a GPU, but the embedded engine runs on the CPU", mend)
+        yield Finding("engine", "warning", "there is a GPU, but this engine runs on the CPU alone", mend)
     for name, model in loaded.config.models.items():
         if not model.remote:
             yield from _model(loaded, name, engine, [f"gpu{gpu.index}" for gpu in gpus])

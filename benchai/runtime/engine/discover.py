@@ -49,6 +49,15 @@ class Engine:
         """
         return unknown_flags(argv[len(self.command([])) :], self.flags())
 
+    def uses_gpus(self) -> bool:
+        """Whether it can place a model on a GPU; a program that does not tell is taken to."""
+        if self.kind == "native":
+            return False
+        try:
+            return "(none)" not in _probe(self.program, "--list-devices")
+        except EngineError:
+            return True
+
     def version(self) -> str:
         """The version that the engine tells of itself.
 

@@ -107,7 +107,7 @@ class MemoryBook:
             return False
         if not self._gpus:
             return model.placement == "gpu" and self._limits.vram is not None
-        return engine.kind == "llama-server"
+        return engine.uses_gpus()
 
     def _totals(self) -> dict[str, int]:
         totals = {one.device: one.total_mib for one in self._gauge.devices()}
