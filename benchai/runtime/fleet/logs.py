@@ -14,6 +14,8 @@ LINES_KEPT = 400
 FILE_BYTES = 5_000_000
 FILES_KEPT = 3
 MAX_LINE = 8_192
+#: What both engines write once they answer.
+LISTENING = "listening on http"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -31,7 +33,10 @@ class _QuietHandler(RotatingFileHandler):
 
 
 class ModelLog:
-    """Collects lines; ``count`` grows with each, so that a watcher can tell a stall from work."""
+    """Collects lines; ``count`` grows with each, so that a watcher can tell a stall from work.
+
+    ``listening`` is set when the engine says that it listens.
+    """
 
     def __init__(self, name: str, folder: Path) -> None:
         with contextlib.suppress(OSError):
@@ -39,6 +44,7 @@ class ModelLog:
         self.path = folder / f"{name}.log"
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self.count = 0
+        self.listening = asyncio.Event()
         self._handler = _QuietHandler(
             self.path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8", delay=True
         )
@@ -63,6 +69,8 @@ class ModelLog:
         if not line:
             return
         self.count += 1
+        if LISTENING in line:
+            self.listening.set()
         self.lines.append(line)
         self._handler.emit(logging.LogRecord("model", logging.INFO, "", 0, line, None, None))
 

@@ -35,6 +35,7 @@ from benchai.runtime.http import local_client
 
 State = Literal["stopped", "starting", "ready", "stopping", "failed"]
 POLL_SECONDS = 0.05
+QUIET_POLLS = 4
 HEALTH_SECONDS = 5.0
 SECOND_TERM_SECONDS = 1.0
 
@@ -165,6 +166,7 @@ class EngineProcess:
             )
 
     async def _spawn(self) -> None:
+        self.log.listening.clear()
         # Pipes of our own: asyncio would take a process for running while a grandchild holds one of its
         child_in, self._stdin = os.pipe()
         child_out_read, child_out = os.pipe()
@@ -202,18 +204,31 @@ class EngineProcess:
 
     async def _until_ready(self, began: float) -> Ready:
         stall = StallWatch(self.pid, self.log)
+        polls = 0
         async with local_client(timeout=HEALTH_SECONDS) as client:
             while True:
                 if self.exited.is_set():
                     raise self._exit_error()
-                ready = await self._probe(client, began)
-                if ready is not None:
-                    return ready
+                # a look for the port costs more than all else here: before the engine says that it listens, few
+                if self.log.listening.is_set() or polls % QUIET_POLLS == 0:
+                    ready = await self._probe(client, began)
+                    if ready is not None:
+                        return ready
+                polls += 1
                 if stall.seconds() > self.spec.stall_timeout:
                     message = f"the engine has made no progress for {self.spec.stall_timeout:g} s"
                     raise self._start_error(message, "see the log; engine.stall_timeout sets the limit")
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.exited.wait(), POLL_SECONDS)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the engine ends, or says that it listens; not for long."""
+        events = [self.exited] if self.log.listening.is_set() else [self.exited, self.log.listening]
+        waiting = [asyncio.ensure_future(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waiting, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
 
     async def _probe(self, client: httpx.AsyncClient, began: float) -> Ready | None:
         """Look once: is our own process listening, healthy, and serving our model."""
