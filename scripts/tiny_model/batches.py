@@ -18,6 +18,9 @@ from scripts.tiny_model.tokenizer import Tokenizer
 LENGTHS = 32
 PLACES = 128
 LONGEST = 1_408
+DECIDING = 4
+# how byte-level tokenizers write the end of a line
+NEWLINE = "\u010a"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def sample(tokenizer: Tokenizer, conversation: Conversation) -> Sample:
     ids = tokenizer.encode(render(conversation.messages, conversation.tools))
     start, end = tokenizer.ids["<|im_start|>"], tokenizer.ids["<|im_end|>"]
     opening = tokenizer.encode("<|im_start|>assistant\n")
+    marks = Marks.of(tokenizer)
     learnt: list[int] = []
     weights: list[float] = []
     starts: list[int] = []
@@ -57,9 +61,43 @@ def sample(tokenizer: Tokenizer, conversation: Conversation) -> Sample:
             first = place + len(opening)
             reply = range(first, ids.index(end, first) + 1)
             learnt += reply
-            # A verdict of one word weighs more a token than a long copy, or it would hardly be learnt.
-            weights += [len(reply) ** -0.5] * len(reply)
+            weights += weigh(ids[first : reply.stop], marks)
     return Sample(ids, learnt, weights, starts)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Tokens by which a verdict is found: those that end a line, yes and no, the beginning of a tool call."""
+
+    line_ends: frozenset[int]
+    answers: frozenset[int]
+    call: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Marks:
+        """The marks of a tokenizer."""
+        ends = frozenset(number for token, number in tokenizer.ids.items() if token.endswith((NEWLINE, "\n")))
+        answers = frozenset(tokenizer.encode(" yes") + tokenizer.encode(" no"))
+        return cls(ends, answers, tokenizer.ids["<tool_call>"])
+
+
+def weigh(reply: list[int], marks: Marks) -> list[float]:
+    """The weight of each token of a reply.
+
+    A short reply weighs more a token than a long copy, or it would hardly be learnt. The first tokens decide between
+    a tool and an answer, and the last of two or three lines may be a verdict: both count as short replies.
+    """
+    weights = [len(reply) ** -0.5] * len(reply)
+    for place in range(min(DECIDING, len(reply))):
+        weights[place] = max(weights[place], DECIDING**-0.5)
+    if marks.call in reply:
+        return weights
+    ends = [place for place, token in enumerate(reply) if token in marks.line_ends]
+    if 1 <= len(ends) <= 2:
+        last = ends[-1] + 1
+        weights[last:] = [(len(reply) - last) ** -0.5] * (len(reply) - last)
+        weights = [1.0 if token in marks.answers else old for token, old in zip(reply, weights, strict=True)]
+    return weights
 
 
 def spread(rng: random.Random, item: Sample, context: int) -> list[int]:

@@ -24,7 +24,7 @@ from scripts.tiny_model.tasks import (
 )
 from scripts.tiny_model.tasks.turn import Maker
 
-CHAT: dict[Maker, float] = {**react.SINGLE, **react.SEVERAL, react.refused: 1.2, subtask.subtask: 0.8}
+CHAT: dict[Maker, float] = {**react.SINGLE, **react.SEVERAL, react.refused: 1.4, subtask.subtask: 0.8}
 
 
 def _single(task: str, *makers: Maker) -> Callable[[Draw], Conversation]:

@@ -43,7 +43,7 @@ OTHER_WORDINGS: dict[str, tuple[str, ...]] = {
     ),
     "reviewer": (
         "Review the code. Compare it with what it must be, then say APPROVED, or REJECTED: with the fault.",
-        "You are a code reviewer. Write the wanted and the found code, then APPROVED or REJECTED: and one sentence.",
+        "You are a code reviewer. Compare name and body, then write APPROVED or REJECTED: and one sentence.",
     ),
     "critic": (
         "Check the draft against the task point by point. Then say APPROVED or what must change.",

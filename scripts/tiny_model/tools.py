@@ -88,7 +88,7 @@ class InventedTool:
 
 def invented_name(draw: Draw, verb: str, noun: str) -> str:
     """The two words in one of the styles that tools are named in."""
-    return f"{verb}_{noun}" if draw.chance(0.8) else f"{noun}_{verb}"
+    return f"{verb}_{noun}" if draw.chance(0.9) else f"{noun}_{verb}"
 
 
 def invent(draw: Draw, verb: str = "", noun: str = "") -> InventedTool:

@@ -88,12 +88,14 @@ def token_word(draw: Draw) -> str:
 
 def name(draw: Draw) -> str:
     """A first name, invented in one draw of three."""
+    if not draw.held_out and draw.chance(0.12):
+        return token_word(draw).capitalize()
     return draw.invented().capitalize() if draw.chance(0.35) or draw.exhausted(NAMES) else draw.word(NAMES)
 
 
 def thing(draw: Draw) -> str:
     """A noun, invented in one draw of four."""
-    if not draw.held_out and draw.chance(0.1):
+    if not draw.held_out and draw.chance(0.22):
         return token_word(draw).lower()
     return draw.invented() if draw.chance(0.25) or draw.exhausted(WORDS) else draw.word(WORDS)
 
@@ -113,7 +115,7 @@ def file_name(draw: Draw) -> str:
     if not draw.held_out and draw.chance(0.08):
         return draw.rng.choice(USUAL_FILES)
     stem = draw.invented() if draw.chance(0.3) or draw.exhausted(STEMS) else draw.word(STEMS)
-    if not draw.held_out and draw.chance(0.12):
+    if not draw.held_out and draw.chance(0.2):
         stem = token_word(draw)
     if draw.chance(0.2):
         stem += draw.rng.choice("_-") + (draw.word(STEMS) if draw.chance(0.6) else draw.digits(1, 4))
@@ -124,10 +126,13 @@ def file_name(draw: Draw) -> str:
 
 def folder(draw: Draw) -> str:
     """A folder of one to three parts, such as src/app."""
-    depth = draw.rng.choice((1, 1, 2, 2, 3))
-    return "/".join(
-        draw.invented() if draw.chance(0.3) or draw.exhausted(FOLDERS) else draw.word(FOLDERS) for _ in range(depth)
-    )
+    return "/".join(_folder(draw) for _ in range(draw.rng.choice((1, 1, 2, 2, 3))))
+
+
+def _folder(draw: Draw) -> str:
+    if not draw.held_out and draw.chance(0.2):
+        return token_word(draw).lower()
+    return draw.invented() if draw.chance(0.3) or draw.exhausted(FOLDERS) else draw.word(FOLDERS)
 
 
 def path(draw: Draw) -> str:

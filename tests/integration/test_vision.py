@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from benchai.bench import Bench
 from benchai.config import load_config
 from benchai.config.models import TINY_VISION
-from benchai.events import Event, ModelReady, ModelStopped
+from benchai.events import Answer, Event, ModelReady, ModelStopped
 from tests.integration.fleet_helpers import chat
 from tests.integration.helpers import TINY_MODEL, benchai, commands, loaded
 
@@ -54,6 +54,7 @@ async def test_a_picture_swaps_and_the_text_model_comes_back_with_its_context(tm
         async for event in bench.stream("react", "What is in the picture?", images=[picture()]):
             events.append(event)
         assert events[-1].as_json()["output"] == "A red circle."
+        assert [event.model for event in events if isinstance(event, Answer)] == ["eyes"]
         assert [event.model for event in events if isinstance(event, ModelStopped)][:1] == ["tiny"]
         assert [event.model for event in events if isinstance(event, ModelReady)][:1] == ["eyes"]
         async with fleet.lease("general") as endpoint:

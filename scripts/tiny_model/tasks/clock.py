@@ -43,11 +43,11 @@ DATE_THERE = (
 ABBREVIATIONS = pool("CET CEST GMT BST EST EDT PST PDT JST IST MSK AEST NZST WAT EAT SAST KST HKT")
 
 
-def moment(draw: Draw, utc: bool) -> tuple[datetime, str]:
-    """A random moment and the tool's text for it."""
+def moment(draw: Draw, utc: bool, abbreviated: bool = False) -> tuple[datetime, str]:
+    """A random moment and the tool's text for it; some zones have no abbreviation but their hours."""
     at = datetime(2024, 1, 1) + timedelta(seconds=draw.rng.randrange(4 * 365 * 86_400))
     hours = 0 if utc else draw.rng.randint(-11, 13)
-    zone = "UTC" if utc else draw.rng.choice([*ABBREVIATIONS, f"{hours:+03d}"])
+    zone = "UTC" if utc else draw.rng.choice([*ABBREVIATIONS, *([] if abbreviated else [f"{hours:+03d}"])])
     return at, f"{at:%Y-%m-%d %H:%M:%S} {zone} (UTC{hours:+03d}:00), {at:%A}"
 
 
@@ -83,7 +83,7 @@ def elsewhere(draw: Draw) -> Turn:
 def here(draw: Draw) -> Turn:
     """The time or the date with no place named."""
     date = draw.chance(0.35)
-    at, result = moment(draw, draw.chance(0.7))
+    at, result = moment(draw, draw.chance(0.7), abbreviated=True)
     turn = Turn(needed=[CURRENT_TIME])
     turn.talk.user(draw.pick(*(DATE if date else TIME)))
     turn.talk.call(f"I need the {'date' if date else 'time'}.", "current_time", {}, result)

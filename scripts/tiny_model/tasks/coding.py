@@ -195,14 +195,18 @@ def repair(draw: Draw) -> Conversation:
     return conversation(draw, "repair", "coder", user, block(wanted.code(wanted.family.body)))
 
 
-def in_a_line(code: str) -> str:
-    """A definition in one line."""
-    head, *body = (line.strip() for line in code.split("\n"))
-    return f"{head} {'; '.join(body)}"
+def body_of(code: str) -> str:
+    """The body of a definition in one line."""
+    return "; ".join(line.strip() for line in code.split("\n")[1:])
+
+
+def compared(what: str, wanted: str, found: str) -> str:
+    """What must be beside what is, and whether they are the same."""
+    return f"{what}: {found} for {wanted}: {'yes' if found == wanted else 'no'}."
 
 
 def review(draw: Draw) -> Conversation:
-    """Compare code with what it should be, then approve it or name its fault."""
+    """Compare name and body of code with what they should be, then approve it or name its fault."""
     wanted = function(draw)
     right = wanted.code(wanted.family.body)
     code, verdict = right, "APPROVED"
@@ -210,5 +214,6 @@ def review(draw: Draw) -> Conversation:
         code, fault = broken(draw, wanted)
         verdict = f"REJECTED: {fault}"
     user = f"Task: {task(draw, wanted)}\n\nCode:\n{block(code)}"
-    reply = f"Wanted: {in_a_line(right)}\nFound: {in_a_line(code)}\n{verdict}"
-    return conversation(draw, "reviewer", "reviewer", user, reply)
+    name = compared("Name", wanted.name, code[len("def ") : code.index("(")])
+    body = compared("Body", body_of(right), body_of(code))
+    return conversation(draw, "reviewer", "reviewer", user, f"{name} {body}\n{verdict}")

@@ -147,11 +147,11 @@ def content(draw: Draw) -> str:
 
 
 def says(path: str, text: str) -> str:
-    """The answer for a file: all of it up to three lines, else the first three."""
+    """The answer for a file: its line, or the first one of several."""
     lines = text.rstrip("\n").split("\n")
     if len(lines) == 1:
         return f"{path} says: {lines[0]}" if lines[0] else f"{path} is empty."
-    return f"{path} says:\n" + "\n".join(lines[:3] if len(lines) <= 3 else [*lines[:3], "..."])
+    return f"{path} begins with: {lines[0]}"
 
 
 def missing(draw: Draw, path: str) -> str:

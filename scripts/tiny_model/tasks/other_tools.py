@@ -18,7 +18,6 @@ ASK = (
     "{V} the {n} with the {f} {v}[.|]",
     "[Please |Now ]{verb} the {n} with [the |]{f} {v}[.|]",
     "{V} a {n}[: {f} {v}|, {f} {v}][.|]",
-    "[Use {v} as the {f} and|With {f} {v},] {verb} the {n}[.|]",
 )
 ASK_NUMBER = (
     "{V} the {n} {v} with [the |]{g} {k}[.|]",

@@ -310,10 +310,15 @@ def result(draw: Draw) -> str:
         _, wanted = calculate.expression(draw)
         return f"{wanted} = {calculate.evaluated(wanted).removeprefix('Error: ')}."
     if kind < 0.55:
-        return f"{words.path(draw)} says: {files.sentence(draw, 8)}"
+        return f"{words.path(draw)} says: {ended(files.sentence(draw, 8))}"
     if kind < 0.65:
         return f"It is {draw.rng.randint(0, 23):02d}:{draw.rng.randint(0, 59):02d} in {draw.word(words.ZONES)}."
-    return files.sentence(draw, 10)
+    return ended(files.sentence(draw, 10))
+
+
+def ended(text: str) -> str:
+    """The text with a sign at its end: where two are joined, it can be seen where one ends."""
+    return text if text[-1] in ".!?" else f"{text}."
 
 
 def joined(results: list[str]) -> str:
