@@ -210,7 +210,7 @@ class EngineProcess:
                 if self.exited.is_set():
                     raise self._exit_error()
                 # a look for the port costs more than all else here: before the engine says that it listens, few
-                if self.log.listening.is_set() or polls % QUIET_POLLS == 0:
+                if self.log.listening.is_set() or polls % QUIET_POLLS == QUIET_POLLS - 1:
                     ready = await self._probe(client, began)
                     if ready is not None:
                         return ready
