@@ -19,6 +19,7 @@ from benchai.errors import BenchAIError, PortInUse, UsageError
 from benchai.events import Event, Notice
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.fleet.ports import port_owner
+from benchai.runtime.race import race
 from benchai.runtime.serving import announced, only_server, write_record
 from benchai.server.app import make_app
 from benchai.server.events import EventLog
@@ -124,11 +125,8 @@ class Service:
 
     async def _drain(self, fleet: Fleet) -> None:
         self._tell("stops: requests under way may end, a second signal ends them at once")
-        draining = asyncio.create_task(fleet.drain())
-        hurry = asyncio.create_task(self._at_once.wait())
-        await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
-        for task in (draining, hurry):
-            task.cancel()
+        async with race(fleet.drain(), self._at_once.wait()):
+            pass
 
     async def _follow_config(self, fleet: Fleet) -> None:
         """Reload on SIGHUP, and when the file changes."""

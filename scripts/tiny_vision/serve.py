@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,10 @@ from queue import Queue
 
 import httpx
 
+from scripts.tiny_model.serve import START_SECONDS, wait_until_ready
+
 ROOT = Path(__file__).parents[2]
 EMBEDDED = (sys.executable, "-P", "-m", "benchai.runtime.engine.native_server")
-START_SECONDS = 30.0
 CONTEXT = 2048
 _ADDRESS = re.compile(r"listening on (http://[\d.]+:\d+)")
 
@@ -37,18 +37,6 @@ def _read(child: subprocess.Popen[str], addresses: Queue[str], log: list[str]) -
         if found := _ADDRESS.search(line):
             addresses.put(found[1])
     addresses.put("")
-
-
-def _wait_until_ready(client: httpx.Client) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if client.get("/health").status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.02)
-    raise TimeoutError(f"the engine was not ready after {START_SECONDS} s")
 
 
 @contextmanager
@@ -80,7 +68,7 @@ def served(
             if not address:
                 raise RuntimeError("the engine did not start:\n" + "".join(log[-20:]))
             with httpx.Client(base_url=address, timeout=60.0) as client:
-                _wait_until_ready(client)
+                wait_until_ready(client)
                 yield client
         finally:
             child.kill()

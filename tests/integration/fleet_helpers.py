@@ -40,7 +40,6 @@ MODEL: dict[str, Any] = {
 _HELP = (
     HELP
     + """\
--cram, --cache-ram N                    set the maximum cache size in MiB (default: 8192)
 --fit [on|off]                          whether to adjust unset arguments to fit in device memory
 """
 )

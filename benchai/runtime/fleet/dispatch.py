@@ -167,8 +167,9 @@ class Dispatcher:
 
     def fail(self, member: Member, error: BenchAIError) -> None:
         """Everybody who waits for this model gets another one, or the error."""
-        for waiter in [one for one in self.line if one.model == member.name]:
-            self._give_up(waiter, error)
+        for waiter in self.line:
+            if waiter.model == member.name:
+                self._give_up(waiter, error)
 
     def _place(self, member: Member, waiter: Waiter, claimed: set[str], now: float) -> None:
         hindrance = self.mover.place(member, waiter.role or OPERATOR, now)

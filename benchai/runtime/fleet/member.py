@@ -99,7 +99,6 @@ class Member:
         self.halted = False
         self.displaced: list[str] = []
         self.role = ""
-        self.tokens_per_second: float | None = None
         self._engine: Engine | None = None
         self._store: SlotStore | None = None
         self.log = ModelLog(name, paths.log_dir())
@@ -120,6 +119,11 @@ class Member:
     def slots(self) -> int:
         """Requests that it serves at a time."""
         return self.loaded.config.slots_of(self.name)
+
+    @property
+    def _generates(self) -> bool:
+        """Whether it writes text, with a context that is worth keeping."""
+        return not (self.config.embedding or self.config.rerank)
 
     @property
     def core(self) -> bool:
@@ -149,11 +153,8 @@ class Member:
         """
         self._engine = await in_background(find_engine, self.loaded.config.engine, self.loaded.folder)
         self.file = await self._find_file()
-        await in_background(self._check, plan_model(self.loaded, self.name, self._engine, self._gpus(), self.file))
+        await in_background(self._check, plan_model(self.loaded, self.name, self._engine, self.book.gpus, self.file))
         self.need = await in_background(self.book.need, self.name, self.file, self._engine)
-
-    def _gpus(self) -> list[str]:
-        return self.book.gpus
 
     async def _find_file(self) -> Path:
         """The model's GGUF; one on the hub is downloaded first."""
@@ -194,7 +195,7 @@ class Member:
             await self.look()
         assert self.file is not None
         assert self._engine is not None
-        plan = plan_model(self.loaded, self.name, self._engine, self._gpus(), self.file, self.claim)
+        plan = plan_model(self.loaded, self.name, self._engine, self.book.gpus, self.file, self.claim)
         settings = self.loaded.config.engine
         self._plan = plan
         self.house.emit(ModelLoading(model=self.name, role=self.role, engine=self._engine.kind, file=str(self.file)))
@@ -218,7 +219,7 @@ class Member:
         limit = self.loaded.config.fleet.slot_cache
         root = paths.cache_dir() / "slots"
         self._store = SlotStore(Path(str(self._plan.slot_dir)), root, key, limit, self._report)
-        if not (self.config.embedding or self.config.rerank):
+        if self._generates:
             await self._store.restore(ready)
         self.load_seconds += NEWEST * (ready.seconds - self.load_seconds)
         await self.measure(ready.pid)
@@ -243,14 +244,14 @@ class Member:
             deadline=self.loaded.config.fleet.probe_deadline,
             idle_timeout=self.idle_timeout,
             activity=self.activity,
-            generates=not (self.config.embedding or self.config.rerank),
+            generates=self._generates,
         )
         return await probe.watch(process, ready)
 
     async def before_stop(self, ready: Ready) -> None:
         """See ``Hooks``: keep the conversations."""
         await self.measure(ready.pid)
-        if self._store is not None and not (self.config.embedding or self.config.rerank):
+        if self._store is not None and self._generates:
             await self._store.save(ready)
 
     async def after_exit(self) -> None:

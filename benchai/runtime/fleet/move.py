@@ -107,7 +107,7 @@ class Mover:
                 model=name,
                 claim=member.claim,
                 pinned=member.config.keep,
-                busy=member.coming or member.supervisor.state == "starting" or member.uses.total > 0,
+                busy=busy(member),
                 reload_seconds=member.load_seconds,
                 last_used=member.uses.last,
                 leaving=not member.coming and not member.supervisor.wanted,
@@ -138,14 +138,11 @@ class Mover:
         since, decision = self._waits.get(member.name, (0.0, None))
         if decision is None:
             return None
-        busy = (self.members.get(name) for name in decision.busy)
-        if now - since < WAIT_SECONDS and all(one is not None and self._occupied(one) for one in busy):
+        hindering = (self.members.get(name) for name in decision.busy)
+        if now - since < WAIT_SECONDS and all(one is not None and busy(one) for one in hindering):
             return decision
         del self._waits[member.name]
         return None
-
-    def _occupied(self, member: Member) -> bool:
-        return resident(member) and (member.coming or member.uses.total > 0)
 
     def _look(self, member: Member) -> None:
         if member.name not in self._looking:
@@ -168,10 +165,7 @@ class Mover:
     def bring(self, member: Member, decision: Place, role: str) -> None:
         """Start a model after what must leave has left."""
         member.coming, member.claim, member.role = True, decision.claim, role
-        self._returning.discard(member.name)
-        for other in self.members.values():
-            if member.name in other.displaced:
-                other.displaced.remove(member.name)
+        self.forget(member.name)
         leaving = [self.members[name] for name in decision.stop]
         if leaving:
             self._desk.counts.swaps += 1
@@ -275,7 +269,7 @@ class Mover:
         member.displaced = []
 
     def forget(self, name: str) -> None:
-        """An operator stopped a model: it does not come back by itself."""
+        """A model is coming, or an operator stopped it: it is not to come back by itself."""
         self._returning.discard(name)
         for member in self.members.values():
             if name in member.displaced:
@@ -332,3 +326,8 @@ def as_known(member: Member, error: Exception) -> BenchAIError:
 def resident(member: Member) -> bool:
     """Whether a model holds memory, or is about to."""
     return member.coming or member.supervisor.state not in ("stopped", "failed")
+
+
+def busy(member: Member) -> bool:
+    """Whether a model may not be stopped to make room now: somebody uses it, or waits for its start."""
+    return member.coming or member.supervisor.state == "starting" or member.uses.total > 0

@@ -32,6 +32,7 @@ from benchai.runtime.fleet.logs import ModelLog
 from benchai.runtime.fleet.ports import listening_port, port_owner
 from benchai.runtime.fleet.stall import StallWatch
 from benchai.runtime.http import local_client
+from benchai.runtime.race import race
 
 State = Literal["stopped", "starting", "ready", "stopping", "failed"]
 POLL_SECONDS = 0.05
@@ -223,12 +224,8 @@ class EngineProcess:
     async def _pause(self) -> None:
         """Until the engine ends, or says that it listens; not for long."""
         events = [self.exited] if self.log.listening.is_set() else [self.exited, self.log.listening]
-        waiting = [asyncio.ensure_future(event.wait()) for event in events]
-        try:
-            await asyncio.wait(waiting, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
+        async with race(*(event.wait() for event in events), seconds=POLL_SECONDS):
+            pass
 
     async def _probe(self, client: httpx.AsyncClient, began: float) -> Ready | None:
         """Look once: is our own process listening, healthy, and serving our model."""

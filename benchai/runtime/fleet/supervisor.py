@@ -26,6 +26,7 @@ from benchai.events import ModelState
 from benchai.runtime.engine.failures import explain_end
 from benchai.runtime.fleet.logs import ModelLog
 from benchai.runtime.fleet.process import EngineProcess, LaunchSpec, Ready
+from benchai.runtime.race import race
 
 State = Literal["stopped", "starting", "ready", "stopping", "backoff", "failed"]
 DELAYS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
@@ -216,28 +217,18 @@ class Supervisor:
         raise AssertionError("unreachable")
 
     async def _unless_down(self, starting: Awaitable[Ready]) -> Ready | None:
-        start = asyncio.ensure_future(starting)
-        down = asyncio.ensure_future(self._down.wait())
-        try:
-            await asyncio.wait((start, down), return_when=asyncio.FIRST_COMPLETED)
+        async with race(starting, self._down.wait()) as (start, _):
             return start.result() if start.done() else None
-        finally:
-            for task in (start, down):
-                task.cancel()
-            await asyncio.gather(start, down, return_exceptions=True)
 
     async def _until_end(self, process: EngineProcess, ready: Ready) -> str | None:
         """Wait until it is not wanted any more (None), or has ended (why)."""
-        exited = asyncio.ensure_future(process.exited.wait())
-        down = asyncio.ensure_future(self._down.wait())
-        watch = asyncio.ensure_future(self._hooks.watch(process, ready))
-        try:
-            await asyncio.wait((exited, down, watch), return_when=asyncio.FIRST_COMPLETED)
+        async with race(process.exited.wait(), self._down.wait(), self._hooks.watch(process, ready)) as tasks:
+            exited, down, watch = tasks
             if exited.done() or not process.alive:
                 await process.exited.wait()
                 return explain_end(process.returncode)
             if watch.done() and not down.done():
-                why = watch.result()
+                why: str = watch.result()
                 process.kill(why)
                 await process.exited.wait()
                 return why
@@ -245,10 +236,6 @@ class Supervisor:
             with contextlib.suppress(BenchAIError):
                 await self._hooks.before_stop(ready)
             return None
-        finally:
-            for task in (exited, down, watch):
-                task.cancel()
-            await asyncio.gather(exited, down, watch, return_exceptions=True)
 
     async def _end(self, process: EngineProcess | None) -> None:
         if process is not None:
@@ -269,19 +256,11 @@ class Supervisor:
         self._to("backoff", why, exit_code)
         self._cause = f"restart after: {why}"
         if not self._down.is_set():
-            await self._wait_for_either(self._down, self._hurry, delay)
+            self._hurry.clear()
+            async with race(self._down.wait(), self._hurry.wait(), seconds=delay):
+                pass
         if self._down.is_set():
             self._to("stopped", self._cause)
-
-    async def _wait_for_either(self, one: asyncio.Event, other: asyncio.Event, seconds: float) -> None:
-        other.clear()
-        waiting = [asyncio.ensure_future(event.wait()) for event in (one, other)]
-        try:
-            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
 
     def _fail(self, error: BenchAIError) -> None:
         self.error = error

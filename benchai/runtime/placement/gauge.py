@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -203,15 +203,17 @@ def _parents() -> dict[int, int]:
 
 
 def _private(pid: int) -> int:
-    try:
-        memory = psutil.Process(pid).memory_info()
-    except psutil.Error:
-        return 0
-    return int(memory.rss - getattr(memory, "shared", 0))
+    memory = _memory(pid)
+    return int(memory.rss - getattr(memory, "shared", 0)) if memory else 0
 
 
 def _resident(pid: int) -> int:
+    memory = _memory(pid)
+    return int(memory.rss) if memory else 0
+
+
+def _memory(pid: int) -> Any | None:
     try:
-        return int(psutil.Process(pid).memory_info().rss)
+        return psutil.Process(pid).memory_info()
     except psutil.Error:
-        return 0
+        return None

@@ -60,7 +60,8 @@ class MemoryBook:
             claimed: What they are thought to hold, for a GPU whose driver does not tell.
         """
         ours = list(pids)
-        held = self._gauge.held_by(ours) | {"cpu": self._gauge.private(ours)}
+        # what they hold of the RAM is asked for in another way
+        held = (self._gauge.held_by(ours) if self._gpus else {}) | {"cpu": self._gauge.private(ours)}
         budget = {}
         for one in self._gauge.devices():
             limit = self._limits.ram if one.device == "cpu" else self._limits.vram
