@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchai.config import LoadedConfig, ModelConfig
-    from benchai.runtime.placement.estimate import Estimate, FitFigures, Settings
+    from benchai.runtime.placement.estimate import FitFigures, Settings
     from benchai.runtime.placement.model_info import ModelInfo
 
 app = typer.Typer(help="Look at model files.", no_args_is_help=True, rich_markup_mode=None)
 CONTEXTS = (2048, 4096, 8192, 16384, 32768)
 PIPED_WIDTH = 100
-FileArgument = Annotated[str, typer.Argument(help="A GGUF file, builtin:tiny, or a model of the configuration.")]
+FileArgument = Annotated[
+    str, typer.Argument(help="A GGUF file, builtin:tiny or another bundled one, or a model of the configuration.")
+]
 ContextOption = Annotated[
     int | None, typer.Option("--context", min=1, max=2**31 - 1, help="Context in tokens; default: the model's.")
 ]
@@ -60,11 +62,11 @@ def inspect(
 
 def _find(file: str, config: Path | None) -> tuple[Path, LoadedConfig | None, ModelConfig | None]:
     from benchai.config import load_config, paths
-    from benchai.config.models import TINY
+    from benchai.config.models import BUILTIN
     from benchai.errors import ModelFileError, UsageError, did_you_mean
 
     path = paths.expand(file)
-    if file != TINY and config is None and (paths.is_file(path) or paths.is_dir(path)):
+    if not file.startswith(BUILTIN) and config is None and (paths.is_file(path) or paths.is_dir(path)):
         return path, None, None
     loaded = load_config(config)
     if file in loaded.config.models:
@@ -76,7 +78,7 @@ def _find(file: str, config: Path | None) -> tuple[Path, LoadedConfig | None, Mo
             hint = "run a workflow with it once, which fetches it"
             raise ModelFileError(f"models.{file}.hf = {model.hf!r} is not in the hub's cache", hint=hint)
         return found, loaded, model
-    if file == TINY or paths.is_file(path) or file.lower().endswith(".gguf") or "/" in file:
+    if file.startswith(BUILTIN) or paths.is_file(path) or file.lower().endswith(".gguf") or "/" in file:
         return (loaded.resolve(file) if not paths.is_file(path) else path), loaded, None
     hint = did_you_mean(file, loaded.config.models)
     raise UsageError(f"{file!r} is neither a file nor a model of {loaded.name}", hint=hint)
@@ -93,17 +95,18 @@ def _settings(
     cache_type_v: str | None,
 ) -> Settings:
     """The options, then the model's settings, then the engine's defaults."""
-    from benchai.runtime.placement.estimate import Settings
+    from dataclasses import replace
+
+    from benchai.runtime.placement.memory import settings_of
 
     configured = loaded.config.slots_of(name) if loaded is not None and model is not None else 1
-    return Settings(
-        context=context or (model.context if model else None) or info.context_length,
-        slots=slots or configured,
-        cache_type_k=_cache_type("-ctk", cache_type_k) or (model.cache_type_k if model else None) or "f16",
-        cache_type_v=_cache_type("-ctv", cache_type_v) or (model.cache_type_v if model else None) or "f16",
-        ubatch=(model.ubatch_size if model else None) or 512,
-        flash_attn=model is None or model.flash_attn is not False,
-        embedding=model is not None and (model.embedding or model.rerank),
+    base = settings_of(model, info, configured)
+    return replace(
+        base,
+        context=context or base.context,
+        slots=slots or base.slots,
+        cache_type_k=_cache_type("-ctk", cache_type_k) or base.cache_type_k,
+        cache_type_v=_cache_type("-ctv", cache_type_v) or base.cache_type_v,
     )
 
 
@@ -144,25 +147,16 @@ def _engine_figures(info: ModelInfo, settings: Settings, loaded: LoadedConfig | 
         return None
 
 
-def _estimate(info: ModelInfo, settings: Settings, extras: dict[str, ModelInfo], on_gpu: bool) -> Estimate:
-    from dataclasses import asdict
-
-    from benchai.runtime.placement.estimate import estimate
-
-    draft = extras.get("draft")
-    small = estimate(draft, context=settings.context, slots=settings.slots, on_gpu=on_gpu) if draft else None
-    values = asdict(settings) | {"on_gpu": on_gpu}
-    return estimate(info, **values, projector=extras.get("projector"), draft=small)
-
-
 def _report(
     info: ModelInfo, settings: Settings, extras: dict[str, ModelInfo], engine: list[FitFigures] | None
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
     from benchai.runtime.placement.estimate import by_quantisation, kv_mib_per_context
+    from benchai.runtime.placement.memory import estimate_with
 
-    places = {place: _estimate(info, settings, extras, place == "gpu") for place in ("cpu", "gpu")}
+    beside = (extras.get("projector"), extras.get("draft"))
+    places = {place: estimate_with(info, settings, place == "gpu", *beside) for place in ("cpu", "gpu")}
     wanted = {key: value for key, value in asdict(settings).items() if key != "on_gpu"}
     return {
         "info": asdict(info),

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchai.config import LoadedConfig, ModelConfig, paths
@@ -87,7 +87,7 @@ class MemoryBook:
         def mib(on_gpu: bool) -> tuple[int, Estimate | None]:
             if info is None:
                 return _guess(file), None
-            found = _estimate(model, info, slots, on_gpu, projector, draft)
+            found = estimate_with(info, settings_of(model, info, slots), on_gpu, projector, draft)
             return found.total_mib, found
 
         key = self.key(name, file)
@@ -135,13 +135,7 @@ class MemoryBook:
         model, info = self._loaded.config.models[name], _info(file)
         if info is None:
             return []
-        settings = Settings(
-            context=model.context or info.context_length,
-            slots=self._loaded.config.slots_of(name),
-            cache_type_k=model.cache_type_k or "f16",
-            cache_type_v=model.cache_type_v or "f16",
-            flash_attn=model.flash_attn is not False,
-        )
+        settings = settings_of(model, info, self._loaded.config.slots_of(name))
         return [one.text for one in suggestions(info, settings, budget_mib)]
 
     def measure(self, name: str, file: Path, pid: int, claim: Claim) -> dict[str, int]:
@@ -221,25 +215,25 @@ def _guess(file: Path) -> int:
         return 0
 
 
-def _estimate(
-    model: ModelConfig, info: ModelInfo, slots: int, on_gpu: bool, projector: ModelInfo | None, draft: ModelInfo | None
-) -> Estimate:
-    context = model.context or info.context_length
-    flash = model.flash_attn is not False
-    small = estimate(draft, context=context, slots=slots, on_gpu=on_gpu) if draft else None
-    return estimate(
-        info,
-        context=context,
+def settings_of(model: ModelConfig | None, info: ModelInfo, slots: int) -> Settings:
+    """What decides how much a model takes, with the engine's defaults for what is not set; None: nothing is."""
+    return Settings(
+        context=(model.context if model else None) or info.context_length,
         slots=slots,
-        cache_type_k=model.cache_type_k or "f16",
-        cache_type_v=model.cache_type_v or "f16",
-        ubatch=model.ubatch_size or 512,
-        flash_attn=flash,
-        on_gpu=on_gpu,
-        projector=projector,
-        draft=small,
-        embedding=model.embedding or model.rerank,
+        cache_type_k=(model.cache_type_k if model else None) or "f16",
+        cache_type_v=(model.cache_type_v if model else None) or "f16",
+        ubatch=(model.ubatch_size if model else None) or 512,
+        flash_attn=model is None or model.flash_attn is not False,
+        embedding=model is not None and (model.embedding or model.rerank),
     )
+
+
+def estimate_with(
+    info: ModelInfo, settings: Settings, on_gpu: bool, projector: ModelInfo | None, draft: ModelInfo | None
+) -> Estimate:
+    """The estimate of a model with the files that are loaded beside it."""
+    small = estimate(draft, context=settings.context, slots=settings.slots, on_gpu=on_gpu) if draft else None
+    return estimate(info, **asdict(settings) | {"on_gpu": on_gpu}, projector=projector, draft=small)
 
 
 def _gpu_options(total: int, gpus: list[str], totals: Mapping[str, int], hybrid: bool) -> list[Claim]:
