@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import os
 import platform
 import shutil
@@ -26,13 +25,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gguf
 import httpx
-import numpy as np
 import psutil
 
 ROOT = Path(__file__).parents[1]
@@ -48,9 +45,10 @@ from benchai.runtime.fleet.fleet import Fleet  # noqa: E402
 from benchai.runtime.fleet.logs import ModelLog  # noqa: E402
 from benchai.runtime.fleet.process import EngineProcess, LaunchSpec  # noqa: E402
 from benchai.runtime.placement.gauge import Gauge  # noqa: E402
+from benchmarks.rows import LEAST, Row, percentile, rounds, table  # noqa: E402
+from benchmarks.synthetic_model import CONTEXT, TINY, synthetic  # noqa: E402
 
-TINY = ROOT / "benchai" / "models" / "tiny.gguf"
-MODEL: dict[str, Any] = {"threads": 1, "threads_batch": 1, "temperature": 0, "context": 4096, "slots": 1}
+MODEL: dict[str, Any] = {"threads": 1, "threads_batch": 1, "temperature": 0, "context": CONTEXT, "slots": 1}
 #: A swap or a restart may cost so much more than the bare engine.
 OVERHEAD = 0.3
 #: The seed waits so long for VRAM ("VRAM Cold-Swapping Strategy").
@@ -58,78 +56,7 @@ SEED_SLEEP = 3.0
 TOKENS = 2000
 LEASES, TASKS = 5000, 16
 MODELS_AT_ONCE = 5
-LEAST = 3
 REPLY_SECONDS = 300.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison; ``value`` and ``against`` are medians in ``unit``, ``limit`` is what the goal allows."""
-
-    engine: str
-    name: str
-    value: float
-    unit: str = "s"
-    n: int = 1
-    compared: str = ""
-    against: float | None = None
-    goal: str = ""
-    limit: float | None = None
-    note: str = ""
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times what it is compared with."""
-        return self.value / self.against if self.against else None
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the goal is met; None where there is none."""
-        return None if self.limit is None else self.value <= self.limit
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self) | {"ratio": self.ratio, "met": self.met}
-
-    def cells(self) -> list[str]:
-        """The row of the table."""
-        against = "" if self.against is None else f"{self.compared}: {figure(self.against, self.unit)}"
-        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
-        met = {None: "", True: "yes", False: "NO"}[self.met]
-        return [self.engine, self.name, figure(self.value, self.unit), str(self.n), against, ratio, self.goal, met]
-
-
-HEAD = ["engine", "what", "median", "n", "compared with", "ratio", "goal", "met"]
-
-
-def figure(value: float, unit: str) -> str:
-    """Three digits and the unit."""
-    return f"{value:#.3g} {unit}".replace(". ", " ")
-
-
-def table(rows: Sequence[Row]) -> str:
-    """A Markdown table, notes below it."""
-    lines = [HEAD, ["---"] * len(HEAD), *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
-    text = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
-    notes = [f"- {row.engine}, {row.name}: {row.note}" for row in rows if row.note]
-    return "\n".join([*text, "", *notes] if notes else text)
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of all does not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
-def rounds(n: int, until: float, least: int = LEAST, clock: Callable[[], float] = time.monotonic) -> Iterator[int]:
-    """Count to ``n``; after ``least`` rounds no new one begins later than ``until``."""
-    for number in range(n):
-        if number >= least and clock() > until:
-            return
-        yield number
 
 
 class Record:
@@ -420,69 +347,6 @@ def _cpu_seconds(fleet: Fleet, name: str) -> float:
     assert ready is not None
     times = psutil.Process(ready.pid).cpu_times()
     return float(times.user) + float(times.system)
-
-
-# ---- the synthetic model
-
-
-def synthetic(path: Path, width: int = 768, layers: int = 12) -> Path:
-    """A qwen3 of random 8-bit weights, the tokenizer of the bundled model; about 90 million parameters."""
-    if path.exists():
-        return path
-    writer = gguf.GGUFWriter(path, "qwen3")
-    heads, wide = width // 64, 3 * width
-    writer.add_context_length(MODEL["context"])
-    writer.add_embedding_length(width)
-    writer.add_block_count(layers)
-    writer.add_feed_forward_length(wide)
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(heads)
-    writer.add_key_length(64)
-    writer.add_value_length(64)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_file_type(int(gguf.LlamaFileType.MOSTLY_Q8_0))
-    words = _copy_tokenizer(writer)
-    _add_tensors(writer, width, wide, layers, words)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def _copy_tokenizer(writer: gguf.GGUFWriter) -> int:
-    """Copy all ``tokenizer.*`` keys; the number of tokens."""
-    reader = gguf.GGUFReader(TINY)
-    for key, entry in reader.fields.items():
-        if key.startswith("tokenizer."):
-            kind, *inner = entry.types
-            writer.add_key_value(key, entry.contents(), kind, inner[0] if inner else None)
-    return len(reader.fields["tokenizer.ggml.tokens"].contents())
-
-
-def _add_tensors(writer: gguf.GGUFWriter, width: int, wide: int, layers: int, words: int) -> None:
-    random = np.random.default_rng(0)
-
-    def matrix(name: str, rows: int, columns: int) -> None:
-        weights = random.normal(0, 0.02, (rows, columns)).astype(np.float32)
-        kind = gguf.GGMLQuantizationType.Q8_0
-        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(weights, kind), raw_dtype=kind)
-
-    def norm(name: str, size: int) -> None:
-        writer.add_tensor(f"{name}.weight", np.ones(size, np.float32))
-
-    matrix("token_embd", words, width)
-    norm("output_norm", width)
-    for layer in range(layers):
-        block = f"blk.{layer}"
-        for name, size in (("attn_norm", width), ("ffn_norm", width), ("attn_q_norm", 64), ("attn_k_norm", 64)):
-            norm(f"{block}.{name}", size)
-        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            matrix(f"{block}.{name}", width, width)
-        matrix(f"{block}.ffn_gate", wide, width)
-        matrix(f"{block}.ffn_up", wide, width)
-        matrix(f"{block}.ffn_down", width, wide)
 
 
 # ---- the run

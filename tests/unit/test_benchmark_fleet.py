@@ -7,7 +7,8 @@ from pathlib import Path
 import gguf
 import pytest
 
-from benchmarks.fleet import TINY, Row, figure, percentile, rounds, synthetic, table
+from benchmarks.rows import Row, figure, percentile, rounds, table
+from benchmarks.synthetic_model import TINY, synthetic
 
 
 @pytest.mark.parametrize(("value", "met"), [(0.5, True), (0.6, True), (0.601, False)])
