@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -29,6 +30,26 @@ def is_file(path: Path) -> bool:
 def is_dir(path: Path) -> bool:
     """Whether a folder is there; False for a path that cannot be."""
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises there
+
+
+def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a whole file, its folder too, so that a reader never sees half of it.
+
+    Raises:
+        OSError: it can't be written; what was there is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        partial.unlink(missing_ok=True)
+        # made anew, so that nobody else holds it open when it is for this user alone
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as opened:
+            opened.write(text)
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def config_dir() -> Path:

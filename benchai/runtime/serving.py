@@ -99,8 +99,4 @@ def write_record(url: str, token: str, loaded: LoadedConfig) -> None:
     me = ProcessId.of(os.getpid())
     assert me is not None
     record = ServerRecord(me.pid, me.started, url, token, loaded.name, models_of(loaded))
-    partial = _file().with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
-        json.dump(asdict(record), opened)
-    partial.replace(_file())
+    paths.replace_text(_file(), json.dumps(asdict(record)), mode=0o600)

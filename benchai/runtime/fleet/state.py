@@ -55,8 +55,7 @@ class EngineRecord:
     """The file of this process; empty ones are deleted."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or paths.state_dir() / "engines"
-        self._file = self._folder / f"{os.getpid()}-{id(self):x}.json"
+        self._file = (folder or paths.state_dir() / "engines") / f"{os.getpid()}-{id(self):x}.json"
         self._engines: dict[int, tuple[str, ProcessId]] = {}
 
     def add(self, model: str, pid: int) -> None:
@@ -79,10 +78,8 @@ class EngineRecord:
                 return
             owner = ProcessId.of(os.getpid())
             engines = [{"model": model} | asdict(engine) for model, engine in self._engines.values()]
-            self._folder.mkdir(parents=True, exist_ok=True)
-            partial = self._file.with_suffix(".partial")
-            partial.write_text(json.dumps({"owner": asdict(owner) if owner else None, "engines": engines}))
-            partial.replace(self._file)
+            text = json.dumps({"owner": asdict(owner) if owner else None, "engines": engines})
+            paths.replace_text(self._file, text)
 
 
 def end_leftovers(folder: Path | None = None) -> list[str]:

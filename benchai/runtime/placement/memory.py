@@ -171,14 +171,9 @@ class Measured:
         if self.all(key).get(kind) == mib:
             return
         data[key] = self.all(key) | {kind: mib}
-        partial = self._file.with_suffix(".partial")
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(data), encoding="utf-8")
-            partial.replace(self._file)
-        except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink()
+        # what can't be remembered is estimated again
+        with contextlib.suppress(OSError):
+            paths.replace_text(self._file, json.dumps(data))
 
     def _read(self) -> dict[str, dict[str, int]]:
         try:
