@@ -98,6 +98,14 @@ class LoadedConfig:
         roles = self.config.role_map() | dict(overrides)
         return LoadedConfig(self.config.model_copy(update={"roles": roles}), self.path, self.overrides, self.warnings)
 
+    def with_tools(self, names: str | None) -> LoadedConfig:
+        """The same configuration with other tools enabled (``--tools``): names with commas, or "all"."""
+        if names is None:
+            return self
+        enabled = [name.strip() for name in names.split(",") if name.strip()]
+        tools = self.config.tools.model_copy(update={"enabled": enabled})
+        return LoadedConfig(self.config.model_copy(update={"tools": tools}), self.path, self.overrides, self.warnings)
+
     def with_router(self, host: str | None, port: int | None) -> LoadedConfig:
         """The same configuration with another address of the router.
 

@@ -9,42 +9,57 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from benchai.config.fleet import EngineConfig, FleetConfig, RouterConfig, TokenCaps
 from benchai.config.hub import split_reference
+from benchai.config.section import (
+    REASONING_ROLES,
+    ROLES,
+    TEXT_ROLES,
+    Count,
+    Host,
+    Natural,
+    Port,
+    Seconds,
+    Section,
+    VariableName,
+)
+from benchai.config.tools import Decision, McpServer, PermissionRule, ToolsConfig
 from benchai.errors import ConfigError
 
-ROLES = ("general", "planner", "code", "research", "vision", "embed", "rerank")
-TEXT_ROLES = ("general", "planner", "code", "research")
-CORE_ROLES = ("general", "planner", "code")
-REASONING_ROLES = ("planner", "research")
+__all__ = [
+    "BUILTIN",
+    "REASONING_ROLES",
+    "ROLES",
+    "TINY",
+    "TINY_VISION",
+    "Config",
+    "Decision",
+    "DraftConfig",
+    "EngineConfig",
+    "KVType",
+    "McpServer",
+    "ModelConfig",
+    "PermissionRule",
+    "RouterConfig",
+    "TokenCaps",
+    "ToolsConfig",
+    "default_config",
+]
+
 TINY = "builtin:tiny"
 TINY_VISION = "builtin:tiny-vision"
 BUILTIN = "builtin:"
 
 KVType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
-# numbers are strict: YAML's yes and true are no numbers
-INT_MAX = 2**31 - 1
-Count = Annotated[int, Field(ge=1, le=INT_MAX, strict=True)]
-Natural = Annotated[int, Field(ge=0, le=INT_MAX, strict=True)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Temperature = Annotated[float, Field(ge=0, le=5, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$")]
-Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
 Layers = Natural | Literal["auto", "all"]
-Host = Annotated[str, Field(pattern=r"^[^\s,]+$")]
-
 
 _NAME = re.compile(r"\w[^,/\\]{0,98}[^,/\\\s]|\w")
 # what may be set beside endpoint
 REMOTE_KEYS = {"endpoint", "model", "api_key_env", "context", "max_tokens", "temperature", "top_p"}
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values are kept as they were read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class DraftConfig(Section):
@@ -182,90 +197,30 @@ class ModelConfig(Section):
         return self.endpoint is not None
 
 
-class EngineConfig(Section):
-    """The program that serves GGUF files."""
-
-    path: str | None = Field(None, description="The llama-server program; default: PATH, then the embedded engine")
-    kind: Literal["auto", "llama-server", "native"] = Field("auto", description="Which engine to use")
-    stall_timeout: Seconds = Field(120, description="A start without log line, I/O or memory growth for so long failed")
-    stop_grace: Seconds = Field(5, description="Time between SIGTERM and SIGKILL")
-
-
-class Timeouts(Section):
-    """Idle time-outs: no token for so many seconds ends a call. ``total`` caps the whole call."""
-
-    gpu: Seconds = 90
-    cpu: Seconds = 300
-    total: Seconds = Field(3600, description="A call may take so long in all")
-
-
-class TokenCaps(Section):
-    """Tokens of one reply at most, by where the model runs."""
-
-    gpu: Count = 1024
-    cpu: Count = Field(512, description="On the CPU")
-    cpu_reasoning: Count = Field(768, description="On the CPU, for the roles planner and research")
-
-
-class RouterConfig(Section):
-    """The address of the fleet, and the limits of each role."""
-
-    host: Host = "127.0.0.1"
-    port: Port = 8085
-    health_check_interval: Seconds = Field(60, description="The slow check, beside the immediate detection of an exit")
-    max_concurrent: dict[str, Count] = Field(
-        default_factory=dict, description="Requests at a time by role; general and planner 2, others 1"
-    )
-    timeouts: Timeouts = Field(default_factory=Timeouts)
-    max_tokens: TokenCaps = Field(default_factory=TokenCaps)
-    fallback: dict[str, list[str]] = Field(
-        default_factory=dict, description="Role -> models that serve it while its own has failed or keeps it waiting"
-    )
-    max_queue: Count = Field(64, description="Requests of a role that may wait; one more is refused (HTTP 429)")
-    max_wait: Seconds = Field(60, description="After so long nobody is served ahead of a waiting request")
-    max_passes: Count = Field(8, description="Requests that may be served ahead of a waiting one to save swaps")
-
-
-class MemoryConfig(Section):
-    """What the models may use of this machine's memory, in MiB."""
-
-    vram: Count | None = Field(
-        None, description="Of each GPU; default: what NVML measures. Without a GPU: for models with placement: gpu"
-    )
-    ram: Count | None = Field(None, description="Of the RAM; default: what is available")
-    reserve: Natural = Field(1000, description="Kept free on each GPU and of the RAM (driver, desktop)")
-    release_deadline: Seconds = Field(15, description="A stopped model must have given its memory back by then")
-
-
-class FleetConfig(Section):
-    """How the fleet keeps its models."""
-
-    core: list[str] = Field(
-        default_factory=lambda: list(CORE_ROLES), description="Roles whose models benchai serve starts and keeps up"
-    )
-    ttl: Seconds = Field(600, description="Models of other roles are stopped after so many idle seconds")
-    vision_hold: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
-        30, description="Idle seconds after which a vision model gives its place back"
-    )
-    max_restarts: Count = Field(5, description="Restarts in a row, after which a model that ends again has failed")
-    probe_deadline: Seconds = Field(10, description="A probe that does work must be answered by then")
-    drain_timeout: Seconds = Field(30, description="Requests under way may take so long when the fleet ends")
-    slot_cache: Natural = Field(4096, description="MiB of saved KV caches in all; 0 saves none")
-    memory: MemoryConfig = Field(default_factory=MemoryConfig)
-
-
 class BudgetConfig(Section):
     """What one run may spend."""
 
-    steps: Count = Field(12, description="Calls of a model")
+    steps: Count | None = Field(None, description="Calls of a model; default: the workflow's own, 12 for react")
     tokens: Count = Field(100_000, description="Prompt and completion tokens, as the engine counts them")
     seconds: Seconds = Field(1800, description="Wall time")
 
 
-class ToolsConfig(Section):
-    """The tools that agents may call."""
+def _places(value: Any) -> Any:
+    """A list of places as a mapping: what they bring has names of its own."""
+    if not isinstance(value, list):
+        return value
+    wrong = next((place for place in value if not isinstance(place, str)), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong!r} in the list is no file; names go with a mapping, name: ./file.py:attribute")
+    return {place: place for place in value}
 
-    enabled: list[str] | None = Field(None, description="Names of the tools that are offered; default: all")
+
+class ThreadsConfig(Section):
+    """Where conversations are kept."""
+
+    durable: Literal["normal", "full"] = Field(
+        "normal", description="full: each step waits for the disk; normal: a power loss may cost the last steps"
+    )
 
 
 class Config(Section):
@@ -280,8 +235,14 @@ class Config(Section):
     router: RouterConfig = Field(default_factory=RouterConfig)
     fleet: FleetConfig = Field(default_factory=FleetConfig)
     budgets: BudgetConfig = Field(default_factory=BudgetConfig)
-    workflows: dict[str, str] = Field(default_factory=dict, description="Custom workflows: name -> ./file.py:attribute")
+    workflows: Annotated[
+        dict[str, str], BeforeValidator(_places, json_schema_input_type=dict[str, str] | list[str])
+    ] = Field(
+        default_factory=dict,
+        description="Custom workflows: name -> ./file.py:attribute; or files with @workflow and langgraph.json files",
+    )
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
+    threads: ThreadsConfig = Field(default_factory=ThreadsConfig)
 
     @field_validator("models")
     @classmethod

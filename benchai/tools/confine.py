@@ -2,7 +2,9 @@
 
 `resolve_inside` follows every symlink and `..` and then asks whether the result lies in the workspace.
 `open_file` and `open_folder` open the resolved path one component at a time without following links, so that
-a link put in place after the check leads nowhere; and they never wait on a pipe or a device.
+a link put in place after the check leads nowhere; and they never wait on a pipe or a device. `resolve_target` and
+`replace_file` do the same for writing. A link at the end of a path is followed when it leads inside; the file that
+is replaced is then the one that it leads to.
 """
 
 from __future__ import annotations
@@ -11,21 +13,34 @@ import difflib
 import errno
 import itertools
 import os
+import secrets
 import stat
+import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
 from benchai.errors import ToolError
 from benchai.tools.tool import shorten
 
-__all__ = ["inside", "open_file", "open_folder", "printable", "resolve_inside", "shown_path"]
+__all__ = [
+    "inside",
+    "open_file",
+    "open_folder",
+    "printable",
+    "replace_file",
+    "resolve_inside",
+    "resolve_target",
+    "shown_path",
+]
 
 NEAREST_OF = 2_000  # names of a folder that are compared with a misspelt one
+MAX_DEPTH = 64  # folders above a file that is written
 
 _LEAF = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 _SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _BY_COMPONENT = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 
 
@@ -55,6 +70,44 @@ def inside(workspace: Path, path: Path) -> bool:
         return path.resolve().is_relative_to(workspace)
     except (OSError, RuntimeError, ValueError):
         return False
+
+
+def resolve_target(workspace: Path, path: str) -> Path:
+    """Return the absolute path without links at which a file called `path` is to be written; it may be new.
+
+    Raises ToolError when it leads outside or into a folder `.git`, names a folder, or cannot be a path.
+    """
+    try:
+        resolved = (workspace / path).resolve()
+        if not resolved.is_relative_to(workspace):
+            raise _outside(path)
+        if resolved == workspace or path.endswith(("/", os.sep)) or resolved.is_dir():
+            raise ToolError(f"{shorten(path)} is a folder, not a file", hint="give the path of a file")
+        # A loop of links is left as it is by resolve() since Python 3.13
+        if resolved.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _unwritable(path, error) from error
+    parts = resolved.relative_to(workspace).parts
+    if any(map(_is_git, parts)):
+        raise ToolError(f"{shorten(path)} lies in .git, which is not for tools to write")
+    if len(parts) > MAX_DEPTH:
+        raise ToolError(f"path {shorten(path)} goes through more than {MAX_DEPTH} folders")
+    return resolved
+
+
+def replace_file(workspace: Path, resolved: Path, path: str, data: bytes) -> None:
+    """Write a whole file, and the folders above it, so that a reader never sees half of it.
+
+    An existing file keeps its mode, and its owner where the system lets it. `resolved` comes from
+    `resolve_target`; a link put in its way since is not followed. Raises ToolError when it cannot be written;
+    what was there is still there.
+    """
+    try:
+        with _parent(workspace, resolved) as (folder, prefix):
+            _replace(folder, prefix, resolved.name, path, data)
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
 
 
 @contextmanager
@@ -120,6 +173,81 @@ def _step(folder: int, part: str, flags: int) -> int:
         os.close(folder)
 
 
+@contextmanager
+def _parent(workspace: Path, resolved: Path) -> Iterator[tuple[int | None, str]]:
+    """Open the folder of a file, made where it is missing; also what to put before names in it."""
+    if not _BY_COMPONENT:
+        resolved.parent.mkdir(parents=True, exist_ok=True)
+        yield None, f"{resolved.parent}{os.sep}"
+        return
+    folder = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | _SAFE)
+    for part in resolved.relative_to(workspace).parts[:-1]:
+        folder = _step_or_make(folder, part)
+    try:
+        yield folder, ""
+    finally:
+        os.close(folder)
+
+
+def _step_or_make(folder: int, part: str) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | _SAFE
+    try:
+        with suppress(FileNotFoundError):
+            return os.open(part, flags, dir_fd=folder)
+        with suppress(FileExistsError):
+            os.mkdir(part, dir_fd=folder)
+        return os.open(part, flags, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _replace(folder: int | None, prefix: str, name: str, path: str, data: bytes) -> None:
+    before = _status(folder, prefix + name, path)
+    partial = f"{prefix}.{secrets.token_hex(8)}.partial"
+    descriptor = os.open(partial, _CREATE | _SAFE, 0o666, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if before is not None:
+                _keep_status(file.fileno(), before)
+            file.write(data)
+        os.replace(partial, prefix + name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial, dir_fd=folder)
+        raise
+
+
+def _status(folder: int | None, name: str, path: str) -> os.stat_result | None:
+    """Return what an existing file is like. Raises when it is no regular file, or may not be written."""
+    try:
+        _require_file(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode, path)
+        # A renamed file would take the place of one that is read-only, so ask the system
+        flags = os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+        descriptor = os.open(name, flags | _SAFE, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    _require_file(status.st_mode, path)
+    return status
+
+
+def _keep_status(descriptor: int, before: os.stat_result) -> None:
+    if hasattr(os, "fchown"):
+        with suppress(PermissionError):
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+    if hasattr(os, "fchmod"):
+        os.fchmod(descriptor, before.st_mode & 0o777)
+
+
+def _is_git(part: str) -> bool:
+    # Spellings that file systems without case, or the one of Windows, take for .git
+    plain = "".join(c for c in part if unicodedata.category(c) != "Cf").casefold().split(":")[0].rstrip(" .")
+    return plain in {".git", "git~1"}
+
+
 def _require_file(mode: int, path: str) -> None:
     if stat.S_ISDIR(mode):
         raise ToolError(f"{shorten(path)} is a folder, not a file", hint="list_files lists it")
@@ -146,6 +274,21 @@ def _unusable(path: str, error: Exception) -> ToolError:
     if isinstance(error, ValueError):
         return ToolError(f"path {shorten(path)} contains a character that no path can have")
     return ToolError(f"{shorten(path)} cannot be opened: {getattr(error, 'strerror', None) or error}")
+
+
+def _unwritable(path: str, error: Exception) -> ToolError:
+    code = getattr(error, "errno", None)
+    if isinstance(error, PermissionError):
+        return ToolError(f"{shorten(path)} may not be written: permission denied")
+    if isinstance(error, NotADirectoryError):
+        return ToolError(f"path {shorten(path)} goes through a file or a link as if it were a folder")
+    if code == errno.EROFS:
+        return ToolError(f"{shorten(path)} cannot be written: the file system is read-only")
+    if code in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}:
+        return ToolError(f"{shorten(path)} cannot be written: the disk is full")
+    if code in {errno.ENAMETOOLONG, errno.ELOOP} or not isinstance(error, OSError):
+        return _unusable(path, error)
+    return ToolError(f"{shorten(path)} cannot be written: {error.strerror or error}")
 
 
 def _missing(workspace: Path, resolved: Path, path: str) -> ToolError:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from benchai.errors import ToolError
 from benchai.tools import confine
-from benchai.tools.tool import Tool, ToolArgs, ToolContext, shorten
+from benchai.tools.tool import RESULTS, Tool, ToolArgs, ToolContext, shorten
 
 __all__ = ["LIST_FILES", "READ_FILE", "list_folder", "read_lines"]
 
@@ -212,7 +212,15 @@ async def _list(args: ListArgs, ctx: ToolContext) -> str:
 async def _read(args: ReadArgs, ctx: ToolContext) -> str:
     offset = 1 if args.offset is None else args.offset
     limit = DEFAULT_LINES if args.limit is None else args.limit
-    return await anyio.to_thread.run_sync(partial(read_lines, ctx.workspace, args.path, offset, limit))
+    root, path = _root_of(args.path, ctx)
+    return await anyio.to_thread.run_sync(partial(read_lines, root, path, offset, limit))
+
+
+def _root_of(path: str, ctx: ToolContext) -> tuple[Path, str]:
+    """The folder that a path is confined to: the workspace, or that of kept results."""
+    if ctx.results is not None and path.startswith(RESULTS):
+        return ctx.results.resolve(), path.removeprefix(RESULTS)
+    return ctx.workspace, path
 
 
 LIST_FILES = Tool("list_files", "List the files and folders in a folder of the workspace.", ListArgs, _list)

@@ -13,6 +13,8 @@ from benchai.errors import ToolError
 from benchai.tools.calculator import CALCULATOR
 from benchai.tools.clock import CURRENT_TIME
 from benchai.tools.files import LIST_FILES, READ_FILE
+from benchai.tools.run_code import PYTHON, SHELL
+from benchai.tools.search import SEARCH_FILES
 from benchai.tools.tool import (
     Permission,
     Tool,
@@ -23,6 +25,8 @@ from benchai.tools.tool import (
     guess_for,
     shorten,
 )
+from benchai.tools.web import WEB_FETCH
+from benchai.tools.writing import EDIT_FILE, WRITE_FILE
 
 __all__ = ["Permission", "Tool", "ToolArgs", "ToolContext", "ToolRegistry", "ToolResult", "builtin_tools"]
 
@@ -72,5 +76,6 @@ class ToolRegistry:
 
 
 def builtin_tools() -> ToolRegistry:
-    """Return a new registry with calculator, current_time, list_files and read_file."""
-    return ToolRegistry([CALCULATOR, CURRENT_TIME, LIST_FILES, READ_FILE])
+    """Return a new registry with every tool of the package; `benchai.tools.selection` says which are offered."""
+    every = (CALCULATOR, CURRENT_TIME, LIST_FILES, READ_FILE, SEARCH_FILES, WRITE_FILE, EDIT_FILE, SHELL, PYTHON)
+    return ToolRegistry([*every, WEB_FETCH])

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +19,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from benchai.errors import ToolError, nearest
 from benchai.tools.schema import compact_schema, signature
 
-__all__ = ["Permission", "Tool", "ToolArgs", "ToolContext", "ToolResult", "guess_for", "shorten"]
+__all__ = ["RESULTS", "Permission", "Tool", "ToolArgs", "ToolContext", "ToolResult", "guess_for", "shorten"]
 
 logger = logging.getLogger(__name__)
 
+RESULTS = "@results/"
 Permission = Literal["read", "write", "execute", "network"]
 
 
@@ -35,14 +37,25 @@ class ToolArgs(BaseModel):
 class ToolContext:
     """What a tool may know of the run that calls it.
 
-    `workspace` is the only folder that file tools touch; it is stored resolved.
+    `workspace` is the only folder that file tools touch; it is stored resolved. `results` is where results that
+    are too long for a model are kept whole; read_file finds them under `@results/`.
     """
 
     workspace: Path
+    results: Path | None = None
 
     def __post_init__(self) -> None:
         """Resolve the workspace."""
         object.__setattr__(self, "workspace", Path(self.workspace).resolve())
+
+    def spill(self, name: str, text: str) -> str:
+        """Keep a text whole and return the path under which read_file finds it. Raises OSError."""
+        if self.results is None:
+            raise OSError("there is no folder for results")
+        self.results.mkdir(parents=True, exist_ok=True)
+        file = "".join(char if char.isalnum() else "_" for char in name)[:60] + ".txt"
+        (self.results / file).write_text(text, encoding="utf-8")
+        return RESULTS + file
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,10 @@ class Tool:
 
     `run` gets an instance of `args` and the context, and returns the text for the model. It raises
     `ToolError` for what the model can mend. Raises ValueError when `args` would accept unknown arguments.
+
+    `permission` is its kind: tools of the kind "read" have no side effects and may run again after an interruption.
+    What a tool that is not `trusted` returns was written by others (a web page, another's server) and is fenced as
+    data. A `polling` tool is meant to be called again with the same arguments.
     """
 
     name: str
@@ -66,6 +83,8 @@ class Tool:
     args: type[BaseModel]
     run: Callable[[Any, ToolContext], Awaitable[str]]
     permission: Permission = "read"
+    trusted: bool = True
+    polling: bool = False
 
     def __post_init__(self) -> None:
         """Refuse argument models that would let unknown arguments pass."""
@@ -78,8 +97,8 @@ class Tool:
         return {"type": "function", "function": function}
 
     def parameters(self) -> dict[str, Any]:
-        """Return the compact JSON schema of the arguments."""
-        return compact_schema(self.args.model_json_schema())
+        """Return the compact JSON schema of the arguments; callers share it and must not change it."""
+        return _parameters_of(self.args)
 
     async def invoke(self, arguments: Mapping[str, Any] | str, ctx: ToolContext) -> ToolResult:
         """Validate `arguments` (JSON text when a str) and run the tool; only cancellation is raised."""
@@ -132,10 +151,16 @@ class Tool:
         return f"argument {name!r} = {shorten(item['input'])} is wrong: {reason}"
 
 
+@cache
+def _parameters_of(args: type[BaseModel]) -> dict[str, Any]:
+    # pydantic makes a schema anew each time, which takes longer than most tools
+    return compact_schema(args.model_json_schema())
+
+
 def failure(error: ToolError) -> ToolResult:
-    """Return the result that tells a model about `error`, on one line."""
+    """Return the result that tells a model about `error`; lines of it that show a file stay lines."""
     text = f"{error}; {error.hint}" if error.hint else str(error)
-    return ToolResult(ok=False, text=f"Error: {' '.join(text.split())}")
+    return ToolResult(ok=False, text=f"Error: {text if chr(10) in text else ' '.join(text.split())}")
 
 
 def shorten(value: object, limit: int = 80) -> str:

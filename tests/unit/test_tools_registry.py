@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from benchai.config.models import ToolsConfig
 from benchai.errors import ToolError
 from benchai.tools import Tool, ToolArgs, ToolContext, ToolRegistry, ToolResult, builtin_tools
 from benchai.tools.schema import compact_schema, signature
+from benchai.tools.selection import select_tools
 
 EXPECTED = """[
 {"type":"function","function":{"name":"calculator","description":
@@ -67,7 +69,7 @@ def failing(error: BaseException) -> Tool:
 
 def test_schemas_are_as_trained_on() -> None:
     # As text, because the order of keys is part of what models are trained on
-    assert json.dumps(builtin_tools().schemas()) == json.dumps(json.loads(EXPECTED))
+    assert json.dumps(select_tools(ToolsConfig()).schemas()) == json.dumps(json.loads(EXPECTED))
 
 
 def test_schemas_of_some() -> None:
@@ -169,7 +171,7 @@ async def test_cancellation_passes_through(ctx: ToolContext) -> None:
 
 @pytest.mark.anyio
 async def test_registry_knows_its_tools(ctx: ToolContext) -> None:
-    registry = builtin_tools()
+    registry = select_tools(ToolsConfig())
     assert registry.names() == ("calculator", "current_time", "list_files", "read_file")
     assert (await registry.invoke("calculator", {"expression": "6*7"}, ctx)).text == "42"
     result = await registry.invoke("calculater", {}, ctx)
