@@ -17,6 +17,11 @@ BenchAIError
             QueueFull     too many requests wait for the role
     EndpointError         a ready endpoint refused or failed a call
         EndpointLost      it went away before the first piece of a reply
+        EndpointNotReady  it says that it can't answer yet
+        ReplyBroken       a reply broke off in the middle
+        EmptyReply        a reply held nothing
+        UnreadableCall    the server could not read the model's tool call
+        BadStructure      a reply is not of the form that was asked for
         ContextExceeded   the prompt is longer than the model's context
     ToolError             a tool cannot do what the model asked
 
@@ -185,6 +190,38 @@ class EndpointError(BenchAIError):
 
 class EndpointLost(EndpointError):
     """An endpoint went away before the first piece of a reply came: the call can be made again."""
+
+
+class EndpointNotReady(EndpointError):
+    """An endpoint can't answer yet: it loads its model, or has too much to do.
+
+    Args:
+        message: What it said.
+        retry_after: Seconds after which a new try makes sense.
+        hint: The mend, one line.
+    """
+
+    status = 503
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class ReplyBroken(EndpointError):
+    """A reply broke off in the middle: the call can be made again."""
+
+
+class EmptyReply(EndpointError):
+    """A reply held neither text nor a tool call."""
+
+
+class UnreadableCall(EndpointError):
+    """The server could not read the tool call that the model wrote."""
+
+
+class BadStructure(EndpointError):
+    """A reply is not of the form that was asked for, not even after a complaint."""
 
 
 class ContextExceeded(EndpointError):

@@ -92,6 +92,80 @@ class ModelState(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Step(Event):
+    """A node of the workflow's graph begins; ``detail`` says what it works on."""
+
+    type: ClassVar[str] = "step"
+    node: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCall(Event):
+    """A model has answered a call; tokens as its engine counted them, ``cached`` of the prompt came from its cache."""
+
+    type: ClassVar[str] = "model_call"
+    step: int
+    role: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    seconds: float
+    finish_reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair(Event):
+    """A reply was mended: on which rung of the ladder (markup, name, json, grammar, empty, cut, ...), and how."""
+
+    type: ClassVar[str] = "repair"
+    rung: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compacted(Event):
+    """A conversation was made shorter to fit the model's context: what was done, tokens before and after (about)."""
+
+    type: ClassVar[str] = "compacted"
+    done: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetLow(Event):
+    """The run is near a limit (``budget_steps``, ...), or in a loop: the model is asked to wrap up."""
+
+    type: ClassVar[str] = "budget"
+    reason: StopReason
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApprovalRequested(Event):
+    """The run waits for a decision: ``kind`` is "tool" or "plan", ``subject`` the tool's name or the plan."""
+
+    type: ClassVar[str] = "approval_requested"
+    id: str
+    kind: str
+    subject: str
+    arguments: dict[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApprovalGiven(Event):
+    """A decision was taken: approve, edit, reject or respond."""
+
+    type: ClassVar[str] = "approval_given"
+    id: str
+    decision: str
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Delta(Event):
     """A piece of text as the model writes it."""
 

@@ -7,11 +7,22 @@ from typing import Any
 import httpx
 import openai
 
-from benchai.errors import ContextExceeded, EndpointError, EndpointLost
+from benchai.errors import (
+    ContextExceeded,
+    EmptyReply,
+    EndpointError,
+    EndpointLost,
+    EndpointNotReady,
+    ReplyBroken,
+    UnreadableCall,
+)
 from benchai.runtime.endpoints import Endpoint
 
 # llama-server's type; the code of OpenAI and of most servers that follow it
 OVERFLOW = ("exceed_context_size_error", "context_length_exceeded")
+# llama-server's words for a call that its parser can't read, as HTTP 500 or in the stream
+UNPARSED = ("failed to parse tool call", "failed to parse input", "failed to parse messages")
+NOT_READY = (429, 502, 503, 504)
 # what LangChain raises, as a plain ValueError, for a stream that held no chunk
 NO_CHUNKS = "No generation chunks were returned"
 CALL_ERRORS = (openai.APIError, httpx.HTTPError, TimeoutError, ValueError)
@@ -23,19 +34,34 @@ def explain(error: BaseException, endpoint: Endpoint, *, begun: bool) -> Endpoin
         return _refused(error, endpoint)
     if str(error) == NO_CHUNKS:
         return nothing(endpoint)
+    if unparsed(str(error)):
+        return unreadable(endpoint)
     if not begun and _unconnected(error):
         return _lost(error, endpoint)
     return broken(error, endpoint)
 
 
-def nothing(endpoint: Endpoint) -> EndpointError:
+def unparsed(text: str) -> bool:
+    """Whether a server says that it could not read the call that its model wrote."""
+    return any(words in text.lower() for words in UNPARSED)
+
+
+def unreadable(endpoint: Endpoint) -> UnreadableCall:
+    """The server's parser choked on a tool call."""
+    return UnreadableCall(
+        f"the server of {endpoint.model!r} could not read the tool call that the model wrote",
+        hint="check the model's chat template (jinja, chat_template_file)",
+    )
+
+
+def nothing(endpoint: Endpoint) -> EmptyReply:
     """The reply was empty."""
-    return EndpointError(f"the model {endpoint.model!r} answered nothing", hint="try again, or another model")
+    return EmptyReply(f"the model {endpoint.model!r} answered nothing", hint="try again, or another model")
 
 
-def cut_before_answer(endpoint: Endpoint, max_tokens: int) -> EndpointError:
+def cut_before_answer(endpoint: Endpoint, max_tokens: int) -> EmptyReply:
     """The reply was cut before it held any text: a model that thinks aloud spent it all on that."""
-    return EndpointError(
+    return EmptyReply(
         f"the model {endpoint.model!r} spent all {max_tokens} tokens before it answered",
         hint=f"raise models.{endpoint.model}.max_tokens, or switch its thinking off",
     )
@@ -60,7 +86,9 @@ def broken(error: BaseException, endpoint: Endpoint) -> EndpointError:
     if is_timeout(error):
         hint = f"no token for {endpoint.idle_timeout:g} s ends a call; router.timeouts sets the limit"
     text = f"the model {endpoint.model!r} broke off: {type(error).__name__}: {error}"
-    return EndpointError(text.rstrip(": "), hint=hint)
+    # a remote server that said nothing for so long will do so again; one of ours is looked at, and restarted
+    again = hint is None or endpoint.placement != "remote"
+    return (ReplyBroken if again else EndpointError)(text.rstrip(": "), hint=hint)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
@@ -95,7 +123,20 @@ def _refused(error: openai.APIStatusError, endpoint: Endpoint) -> EndpointError:
     if isinstance(error, openai.AuthenticationError):
         hint = f"check the key that models.{endpoint.model}.api_key_env names"
         return EndpointError(f"{endpoint.base_url} refused the key of {endpoint.model!r}", hint=hint)
-    return EndpointError(f"the model {endpoint.model!r} refused the call: {error.message}")
+    if unparsed(error.message):
+        return unreadable(endpoint)
+    text = f"the model {endpoint.model!r} refused the call: {error.message}"
+    if error.status_code in NOT_READY:
+        return EndpointNotReady(text, retry_after=_retry_after(error))
+    return EndpointError(text)
+
+
+def _retry_after(error: openai.APIStatusError) -> float:
+    """Seconds that the server asks for; 0 when it does not say."""
+    try:
+        return max(float(error.response.headers.get("retry-after", "0")), 0.0)
+    except ValueError:
+        return 0.0
 
 
 def _overflow(body: dict[str, Any], endpoint: Endpoint) -> ContextExceeded:

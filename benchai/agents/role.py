@@ -3,124 +3,178 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from functools import cache
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
-import httpx
-from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage
-from langchain_core.messages.ai import add_ai_message_chunks
-from langchain_openai import ChatOpenAI
-from pydantic import SecretStr
+from langchain_core.messages import AIMessage, AnyMessage
 
 from benchai.agents import faults
 from benchai.agents.images import has_image
-from benchai.agents.messages import normalise_reply
-from benchai.errors import EndpointLost, Unavailable, UsageError
+from benchai.agents.messages import BLANKS, blanks_around, normalise_reply, with_own_ids
+from benchai.agents.model import Gathered, Models
+from benchai.errors import (
+    BenchAIError,
+    ContextExceeded,
+    EndpointLost,
+    EndpointNotReady,
+    ReplyBroken,
+    Unavailable,
+    UsageError,
+)
 from benchai.events import Delta, Emit, Notice
 from benchai.runtime.endpoints import Endpoint, Endpoints
-from benchai.runtime.http import local_client
 
-CONNECT_SECONDS = 10.0
+# a reply that was lost is asked for again so often; a second time-out in a row ends the call
 RETRIES = 3
 # a run rather waits so many seconds for a model that restarts than fails
 PATIENCE = 10.0
-#: Where a reply's metadata name the model of benchai.yaml that gave it.
+LONGEST_PAUSE = 5.0
+#: Where a reply's metadata name the model of benchai.yaml that gave it, its context in tokens, and the seconds it took.
 MODEL = "benchai_model"
+N_CTX = "benchai_n_ctx"
+SECONDS = "benchai_seconds"
+
+
+class Window(Protocol):
+    """Makes a conversation fit a model's context; see ``agents.context``."""
+
+    async def view(self, request: Request, endpoint: Endpoint) -> Sequence[AnyMessage]:
+        """The messages as they go out."""
+        ...
+
+    async def shrink(self, request: Request, error: ContextExceeded) -> bool:
+        """Shorten what ``view`` gives after the server found it too long; False when nothing is left to shorten."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to the model of a role.
+
+    Attributes:
+        messages: The conversation, the system prompt first.
+        tools: OpenAI function schemas that the model may call.
+        max_tokens: Tokens of the reply at most, below the endpoint's own limit.
+        schema: JSON schema that the reply must follow, or None; the engine makes a grammar of it.
+        tool_choice: "none" forbids calls though the tools stay in the prompt.
+        patience: Seconds that may be spent on waiting until an endpoint is ready.
+        exceed: Whether ``max_tokens`` may go beyond the endpoint's own limit.
+        window: Shortens a conversation that is too long; None: it is an error.
+    """
+
+    messages: Sequence[AnyMessage]
+    tools: Sequence[dict[str, Any]] = ()
+    max_tokens: int | None = None
+    schema: dict[str, Any] | None = None
+    tool_choice: Literal["none"] | None = None
+    patience: float = PATIENCE
+    exceed: bool = False
+    window: Window | None = None
+
+    def limit(self, endpoint: Endpoint) -> int:
+        """Tokens of the reply at most."""
+        wanted = self.max_tokens or endpoint.max_tokens
+        return wanted if self.exceed else min(wanted, endpoint.max_tokens)
+
+    def settings(self) -> dict[str, Any]:
+        """What goes into the request's body beside messages, tools and limits."""
+        settings: dict[str, Any] = {"tools": list(self.tools)} if self.tools else {}
+        if self.tools and self.tool_choice:
+            settings["tool_choice"] = self.tool_choice
+        if self.schema is not None:
+            form = {"name": "reply", "strict": True, "schema": self.schema}
+            settings["response_format"] = {"type": "json_schema", "json_schema": form}
+        return settings
 
 
 class Agents:
     """Callers by role: ``agents.role("code")`` never knows ports."""
 
-    def __init__(self, endpoints: Endpoints, emit: Emit) -> None:
+    def __init__(self, endpoints: Endpoints, emit: Emit, models: Models | None = None) -> None:
+        """Take ``models`` whose connections outlive a call; without, each call makes its own."""
         self._endpoints = endpoints
         self._emit = emit
+        self._models = models
 
     def role(self, name: str) -> RoleAgent:
         """The caller of a role."""
-        return RoleAgent(name, self._endpoints, self._emit)
+        return RoleAgent(name, self._endpoints, self._emit, self._models)
 
 
 class RoleAgent:
     """Calls the model of one role; each call holds a lease for as long as it streams."""
 
-    def __init__(self, name: str, endpoints: Endpoints, emit: Emit) -> None:
+    def __init__(self, name: str, endpoints: Endpoints, emit: Emit, models: Models | None = None) -> None:
         self.name = name
         self._endpoints = endpoints
         self._emit = emit
+        self._models = models
 
     async def call(
         self, messages: Sequence[AnyMessage], tools: Sequence[dict[str, Any]] = (), max_tokens: int | None = None
     ) -> AIMessage:
-        """One reply to a conversation.
+        """One reply to a conversation; see ``answer``."""
+        return await self.answer(Request(messages, tools, max_tokens))
 
-        Args:
-            messages: The conversation, the system prompt first.
-            tools: OpenAI function schemas that the model may call.
-            max_tokens: Tokens of the reply at most, below the endpoint's own limit.
+    async def answer(self, request: Request) -> AIMessage:
+        """One reply to a request; what an endpoint that starts, restarts or breaks off can mend is tried again.
 
         Raises:
             UsageError: the conversation holds an image, the model reads text alone.
-            ContextExceeded: the conversation is longer than the model's context.
-            EndpointError: the endpoint refused or broke off the call, or answered nothing.
+            ContextExceeded: the conversation is longer than the model's context and can't be shortened.
+            EmptyReply, UnreadableCall: the model, or its server, gave nothing that can be used.
+            EndpointError: the endpoint refused or broke off the call.
         """
-        for again in range(RETRIES):
+        tries = _Tries(self._emit, request.patience)
+        while True:
             try:
-                return await self._attempt(messages, tools, max_tokens)
-            except EndpointLost as lost:
-                if again:
+                return await self._attempt(request)
+            except ContextExceeded as long:
+                if request.window is None or not await request.window.shrink(request, long):
                     raise
-                # its model died a moment ago: the next lease starts it again
-                self._emit(Notice(text=f"{lost.message}; calling again"))
-            except Unavailable as busy:
-                if busy.retry_after > PATIENCE:
-                    raise
-                self._emit(Notice(text=f"{busy.message}; calling again in {busy.retry_after:.0f} s"))
-                await asyncio.sleep(busy.retry_after)
-        return await self._attempt(messages, tools, max_tokens)
+            except (EndpointLost, ReplyBroken, Unavailable, EndpointNotReady) as fault:
+                await tries.after(fault)
 
-    async def _attempt(
-        self, messages: Sequence[AnyMessage], tools: Sequence[dict[str, Any]], max_tokens: int | None
-    ) -> AIMessage:
-        pieces: list[AIMessageChunk] = []
+    async def _attempt(self, request: Request) -> AIMessage:
+        reply = Gathered()
         async with self._endpoints.lease(self.name) as endpoint:
-            if endpoint.vision is False and any(has_image(message) for message in messages):
+            if request.window is not None:
+                request = replace(request, messages=await request.window.view(request, endpoint))
+            if endpoint.vision is False and any(has_image(message) for message in request.messages):
                 raise no_vision(endpoint)
-            limit = min(max_tokens or endpoint.max_tokens, endpoint.max_tokens)
+            limit = request.limit(endpoint)
             whole = asyncio.timeout(endpoint.total_timeout)
+            began = time.monotonic()
             try:
                 async with whole:
-                    await self._stream(endpoint, messages, tools, limit, pieces)
+                    await self._stream(endpoint, request, limit, reply)
             except faults.CALL_ERRORS as error:
                 if whole.expired():
                     raise faults.too_long(endpoint) from error
                 if faults.is_timeout(error):
                     endpoint.suspect()
-                raise faults.explain(error, endpoint, begun=bool(pieces)) from error
-        return self._whole(pieces, endpoint, limit)
+                raise faults.explain(error, endpoint, begun=reply.begun) from error
+        return self._whole(reply, endpoint, limit, time.monotonic() - began)
 
-    async def _stream(
-        self,
-        endpoint: Endpoint,
-        messages: Sequence[AnyMessage],
-        tools: Sequence[dict[str, Any]],
-        limit: int,
-        pieces: list[AIMessageChunk],
-    ) -> None:
-        """Fill ``pieces`` with the reply; what has come is there when it breaks off."""
-        async with _http_client(endpoint) as client:
-            model = chat_model(endpoint, client, limit)
-            source = model.bind_tools(list(tools)) if tools else model
-            async for chunk in source.astream(list(messages)):
-                assert isinstance(chunk, AIMessageChunk)
-                endpoint.progress()
-                if chunk.text:
-                    self._emit(Delta(role=self.name, text=str(chunk.text)))
-                pieces.append(chunk)
+    async def _stream(self, endpoint: Endpoint, request: Request, limit: int, reply: Gathered) -> None:
+        """Fill ``reply``; what has come is there when it breaks off."""
+        async with nullcontext(self._models) if self._models is not None else Models() as models:
+            # llama-server reads it as max_tokens
+            settings = request.settings() | {"max_completion_tokens": limit}
+            async with aclosing(models.stream(endpoint, request.messages, settings)) as chunks:
+                async for chunk in chunks:
+                    endpoint.progress()
+                    if text := reply.add(chunk):
+                        self._emit(Delta(role=self.name, text=text))
 
-    def _whole(self, pieces: list[AIMessageChunk], endpoint: Endpoint, limit: int) -> AIMessage:
-        whole = add_ai_message_chunks(pieces[0], *pieces[1:])
-        reply = normalise_reply(whole)
+    def _whole(self, gathered: Gathered, endpoint: Endpoint, limit: int, seconds: float) -> AIMessage:
+        if not gathered.begun:
+            raise faults.nothing(endpoint)
+        whole = gathered.whole()
+        reply = with_own_ids(normalise_reply(whole))
         reason = whole.response_metadata.get("finish_reason")
         if not reason:
             raise faults.broken(ConnectionError("the stream ended in the middle of the reply"), endpoint)
@@ -131,8 +185,45 @@ class RoleAgent:
         if reply.usage_metadata is None:
             self._emit(Notice(text=f"{endpoint.model!r} does not tell the tokens it used: they are not counted"))
         # a fallback may have answered
-        reply.response_metadata[MODEL] = endpoint.model
+        reply.response_metadata |= {MODEL: endpoint.model, N_CTX: endpoint.n_ctx, SECONDS: seconds}
+        if any(blanks := blanks_around(str(whole.text))):
+            reply.response_metadata[BLANKS] = list(blanks)
         return reply
+
+
+class _Tries:
+    """How often, and for how long, a call is made again."""
+
+    def __init__(self, emit: Emit, patience: float) -> None:
+        self._emit = emit
+        self._end = time.monotonic() + patience
+        self._lost = 0
+        self._pause = 0.25
+        self._waiting = False
+
+    async def after(self, fault: BenchAIError) -> None:
+        """Return when the call may be made again; raises ``fault`` when it may not."""
+        if isinstance(fault, EndpointLost | ReplyBroken):
+            self._lost += 1
+            if self._lost >= RETRIES:
+                raise fault
+            # its model died a moment ago: the next lease starts it again
+            self._emit(Notice(text=f"{fault.message}; calling again"))
+            return
+        assert isinstance(fault, Unavailable | EndpointNotReady)
+        pause = self._length(fault)
+        if (isinstance(fault, Unavailable) and fault.retry_after > PATIENCE) or time.monotonic() + pause > self._end:
+            raise fault
+        if not self._waiting:
+            self._emit(Notice(text=f"{fault.message}; calling again when it is ready"))
+        self._waiting = True
+        await asyncio.sleep(pause)
+
+    def _length(self, fault: Unavailable | EndpointNotReady) -> float:
+        if isinstance(fault, Unavailable):
+            return fault.retry_after
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        return max(min(fault.retry_after, 60.0), self._pause)
 
 
 def no_vision(endpoint: Endpoint) -> UsageError:
@@ -141,35 +232,4 @@ def no_vision(endpoint: Endpoint) -> UsageError:
     return UsageError(f"the model {endpoint.model!r} of the role {endpoint.role!r} sees no images", hint=hint)
 
 
-def _http_client(endpoint: Endpoint) -> httpx.AsyncClient:
-    # a read time-out is an idle time-out: it starts anew with each piece that arrives
-    timeout = httpx.Timeout(endpoint.idle_timeout, connect=CONNECT_SECONDS)
-    return httpx.AsyncClient(timeout=timeout) if endpoint.placement == "remote" else local_client(timeout=timeout)
-
-
-@cache
-def _unused_client() -> httpx.Client:
-    # LangChain would make a synchronous client for every call, which takes longer than a small model's reply
-    return httpx.Client(trust_env=False, verify=False)  # noqa: S501 - nothing is sent by it
-
-
-def chat_model(endpoint: Endpoint, client: httpx.AsyncClient, max_tokens: int) -> ChatOpenAI:
-    """A LangChain model on an endpoint; retries are the caller's business."""
-    return ChatOpenAI(
-        base_url=endpoint.base_url,
-        model=endpoint.served_name,
-        api_key=SecretStr(endpoint.api_key or "none"),
-        # LangChain would take both from the environment, for local models too
-        organization="",
-        openai_proxy="",
-        http_async_client=client,
-        http_client=_unused_client(),
-        timeout=client.timeout,
-        max_retries=0,
-        stream_usage=True,
-        stream_chunk_timeout=endpoint.idle_timeout,
-        temperature=endpoint.temperature,
-        top_p=endpoint.top_p,
-        # goes out as max_completion_tokens, which llama-server reads as max_tokens
-        max_tokens=max_tokens,
-    )
+Answer = Callable[[Request], Awaitable[AIMessage]]

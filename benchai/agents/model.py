@@ -1,0 +1,187 @@
+"""Models on endpoints: LangChain's ChatOpenAI makes the request, its OpenAI client sends it.
+
+The request goes past two layers that cost more than a small model's step: the SDK's transformation of every earlier
+message on each call, and LangChain's objects for each piece of a stream. Clients are kept from call to call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from langchain_core.messages import AIMessageChunk, AnyMessage
+from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
+from langchain_openai import ChatOpenAI
+from openai import AsyncStream
+from pydantic import SecretStr
+
+from benchai.runtime.endpoints import Endpoint
+from benchai.runtime.http import local_client
+
+CONNECT_SECONDS = 10.0
+Chunk = Mapping[str, Any]
+
+
+@cache
+def _unused_client() -> httpx.Client:
+    # LangChain would make a synchronous client for every model, which takes longer than a small model's reply
+    return httpx.Client(trust_env=False, verify=False)  # noqa: S501 - nothing is sent by it
+
+
+def chat_model(endpoint: Endpoint) -> ChatOpenAI:
+    """A LangChain model on an endpoint, with an HTTP client of its own; retries are the caller's business."""
+    # a read time-out is an idle time-out: it starts anew with each piece that arrives
+    timeout = httpx.Timeout(endpoint.idle_timeout, connect=CONNECT_SECONDS)
+    remote = endpoint.placement == "remote"
+    return ChatOpenAI(
+        base_url=endpoint.base_url,
+        model=endpoint.served_name,
+        api_key=SecretStr(endpoint.api_key or "none"),
+        # LangChain would take both from the environment, for local models too
+        organization="",
+        openai_proxy="",
+        http_async_client=httpx.AsyncClient(timeout=timeout) if remote else local_client(timeout=timeout),
+        http_client=_unused_client(),
+        # it would explain on stderr that a proxy variable is set
+        http_socket_options=(),
+        timeout=timeout,
+        max_retries=0,
+        stream_usage=True,
+        temperature=endpoint.temperature,
+        top_p=endpoint.top_p,
+    )
+
+
+class Models:
+    """Models by endpoint, made when they are first called; closing closes their connections."""
+
+    def __init__(self) -> None:
+        self._models: dict[tuple[object, ...], ChatOpenAI] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        models, self._models = list(self._models.values()), {}
+        for model in models:
+            if model.http_async_client is not None:
+                await model.http_async_client.aclose()
+
+    def on(self, endpoint: Endpoint) -> ChatOpenAI:
+        """The model on an endpoint."""
+        key = (
+            endpoint.base_url,
+            endpoint.served_name,
+            endpoint.placement,
+            endpoint.api_key,
+            endpoint.idle_timeout,
+            endpoint.temperature,
+            endpoint.top_p,
+        )
+        if key not in self._models:
+            self._models[key] = chat_model(endpoint)
+        return self._models[key]
+
+    async def stream(
+        self, endpoint: Endpoint, messages: Sequence[AnyMessage], settings: Mapping[str, Any]
+    ) -> AsyncGenerator[Chunk, None]:
+        """The pieces of a reply as the server sends them.
+
+        Args:
+            endpoint: Where the model answers.
+            messages: The conversation.
+            settings: Further keys of the request's body.
+
+        Raises:
+            openai.APIError: the server refused the call, or it broke off.
+            httpx.HTTPError: the connection broke off.
+            TimeoutError: no piece came for the endpoint's ``idle_timeout``.
+        """
+        model = self.on(endpoint)
+        body = model._get_request_payload(list(messages), **settings)
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        # a server's keep-alive is no piece of a reply
+        async with asyncio.timeout(None) as idle:
+            idle.reschedule(_soon(endpoint))
+            found: AsyncStream[Any] = await model.root_async_client.post(
+                "/chat/completions", cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object]
+            )
+            try:
+                async for chunk in found:
+                    idle.reschedule(_soon(endpoint))
+                    if isinstance(chunk, Mapping):
+                        yield chunk
+            finally:
+                await found.close()
+
+
+def _soon(endpoint: Endpoint) -> float:
+    return asyncio.get_running_loop().time() + endpoint.idle_timeout
+
+
+@dataclass
+class Gathered:
+    """A reply as it comes in, piece by piece."""
+
+    text: list[str] = field(default_factory=list)
+    calls: dict[int, ToolCallChunk] = field(default_factory=dict)
+    finish_reason: str | None = None
+    usage: UsageMetadata | None = None
+    begun: bool = False
+
+    def add(self, chunk: Chunk) -> str:
+        """Take one piece; returns the text in it."""
+        self.begun = True
+        if chunk.get("usage"):
+            self.usage = usage_of(chunk["usage"])
+        text = ""
+        for choice in chunk.get("choices") or ():
+            delta = choice.get("delta") or {}
+            text += delta.get("content") or ""
+            for call in delta.get("tool_calls") or ():
+                self._add_call(call)
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        if text:
+            self.text.append(text)
+        return text
+
+    def _add_call(self, call: Mapping[str, Any]) -> None:
+        index = call.get("index")
+        place = index if isinstance(index, int) else len(self.calls)
+        function = call.get("function") or {}
+        known = self.calls.get(place) or tool_call_chunk(name=None, args="", id=None, index=place)
+        known["id"] = known["id"] or call.get("id")
+        known["name"] = (known["name"] or "") + (function.get("name") or "")
+        known["args"] = (known["args"] or "") + (function.get("arguments") or "")
+        self.calls[place] = known
+
+    def whole(self) -> AIMessageChunk:
+        """The reply so far as LangChain's message."""
+        return AIMessageChunk(
+            content="".join(self.text),
+            tool_call_chunks=[self.calls[place] for place in sorted(self.calls)],
+            usage_metadata=self.usage,
+            response_metadata={"finish_reason": self.finish_reason} if self.finish_reason else {},
+            id=f"reply-{uuid.uuid4()}",
+        )
+
+
+def usage_of(usage: Mapping[str, Any]) -> UsageMetadata:
+    """The tokens of a reply as LangChain names them."""
+    prompt, completion = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+    return UsageMetadata(
+        input_tokens=prompt,
+        output_tokens=completion,
+        total_tokens=int(usage.get("total_tokens") or prompt + completion),
+        input_token_details=InputTokenDetails(cache_read=cached),
+    )
