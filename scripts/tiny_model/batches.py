@@ -19,6 +19,8 @@ LENGTHS = 32
 PLACES = 128
 LONGEST = 1_408
 DECIDING = 4
+# the beginning of an evaluation, one token
+CHECKS = '{"checks": [{"criterion": "'
 # how byte-level tokenizers write the end of a line
 NEWLINE = "\u010a"
 
@@ -67,18 +69,20 @@ def sample(tokenizer: Tokenizer, conversation: Conversation) -> Sample:
 
 @dataclass(frozen=True)
 class Marks:
-    """Tokens by which a verdict is found: those that end a line, yes and no, the beginning of a tool call."""
+    """Tokens by which verdicts are found: ends of lines, yes and no, beginnings of tool calls and of evaluations."""
 
     line_ends: frozenset[int]
     answers: frozenset[int]
     call: int
+    checks: frozenset[int]
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Marks:
         """The marks of a tokenizer."""
         ends = frozenset(number for token, number in tokenizer.ids.items() if token.endswith((NEWLINE, "\n")))
-        answers = frozenset(tokenizer.encode(" yes") + tokenizer.encode(" no"))
-        return cls(ends, answers, tokenizer.ids["<tool_call>"])
+        answers = frozenset(token for word in (" yes", " no", "true", "false") for token in tokenizer.encode(word))
+        checks = frozenset(tokenizer.encode(CHECKS))
+        return cls(ends, answers, tokenizer.ids["<tool_call>"], checks)
 
 
 def weigh(reply: list[int], marks: Marks) -> list[float]:
@@ -92,6 +96,8 @@ def weigh(reply: list[int], marks: Marks) -> list[float]:
         weights[place] = max(weights[place], DECIDING**-0.5)
     if marks.call in reply:
         return weights
+    if reply[0] in marks.checks:
+        return [1.0 if token in marks.answers else old for token, old in zip(reply, weights, strict=True)]
     ends = [place for place, token in enumerate(reply) if token in marks.line_ends]
     if 1 <= len(ends) <= 2:
         last = ends[-1] + 1

@@ -16,6 +16,7 @@ from scripts.tiny_model.tasks import (
     drill,
     files,
     other_tools,
+    picture,
     planning,
     react,
     subtask,
@@ -52,24 +53,30 @@ TASKS: dict[str, Callable[[Draw], Conversation]] = {
     "draft": writing.draft,
     "critic": writing.criticise,
     "reviser": writing.revise,
+    "evaluator": writing.evaluate,
+    "picture": picture.picture,
 }
 
 # What training shows: threads hold every kind of question, so they stand for most of the agent's rows.
 MIXTURE: dict[Callable[[Draw], Conversation], float] = {
     lambda draw: react.thread(draw, "chat", CHAT, 1, 3): 9.6,
     react.without_tools: 0.6,
+    _single("files", files.files): 0.8,
     _single("tool", other_tools.invented): 2.2,
     _single("refused", react.refused): 1.0,
     planning.plan: 1.8,
-    planning.orchestrate: 1.8,
-    planning.merge: 1.2,
+    planning.orchestrate: 2.2,
+    planning.merge: 1.7,
+    _single("sub-task", subtask.subtask): 0.5,
     coding.write: 2.2,
-    coding.write_tests: 1.2,
+    coding.write_tests: 1.6,
     coding.repair: 1.4,
-    coding.review: 2.2,
-    writing.draft: 0.6,
-    writing.criticise: 2.0,
-    writing.revise: 1.2,
+    coding.review: 2.6,
+    writing.draft: 1.2,
+    writing.criticise: 1.6,
+    writing.revise: 1.4,
+    writing.evaluate: 2.4,
+    picture.picture: 0.9,
 }
 
 # The share of drills at the start of training, the conversation at which it has fallen, and what is left of it.

@@ -35,7 +35,10 @@ JSON = (
     '", "depends_on": [',
     ']}, {"id": ',
     "]}]}",
-    '{"score": ',
+    '{"checks": [{"criterion": "',
+    '", "met": ',
+    '}, {"criterion": "',
+    '}], "score": ',
     ', "feedback": "',
     "```python\n",
     "\n```",
@@ -49,6 +52,9 @@ SECTIONS = (
     "\n\nDraft:\n",
     "\n\nCritique:\n",
     "\n\nCriteria:\n",
+    "\n\nText:\n",
+    "\n\nReview:\n",
+    "\n\nImage:\n",
 )
 
 

@@ -44,6 +44,15 @@ OTHER_WORDINGS: dict[str, tuple[str, ...]] = {
     "reviewer": (
         "Review the code. Compare it with what it must be, then say APPROVED, or REJECTED: with the fault.",
         "You are a code reviewer. Compare name and body, then write APPROVED or REJECTED: and one sentence.",
+        "Review the code. Say what name and body must be and what is found, then APPROVED or REJECTED: with the fault.",
+    ),
+    "writer": (
+        "Write what the task asks for and nothing else.",
+        "You are a writer. Answer with the text only.",
+    ),
+    "evaluator": (
+        'Score the text. Reply with JSON: {"checks": [{"criterion", "met"}], "score", "feedback"}.',
+        "You are an evaluator. Check each criterion, then give a score from 0 to 10 and feedback, as JSON only.",
     ),
     "critic": (
         "Check the draft against the task point by point. Then say APPROVED or what must change.",

@@ -72,8 +72,9 @@ def words_of(pool: tuple[str, ...], held_out: bool) -> tuple[str, ...]:
 class Draw:
     """A seeded source of values on one side of the split, which remembers what it gave out.
 
-    Words are drawn without repeats since the last `begin`, one in ten excepted, until their pool is used up. The
-    held-out pools are small: their texts would otherwise repeat words far more often than those of training.
+    Words are drawn without repeats since the last `begin` until their pool is used up, but for one in sixteen, which
+    is one that was drawn before; numbers likewise, one in ten excepted. The held-out pools are small (a single number
+    of one digit): their texts would otherwise repeat values far more often than those of training.
     """
 
     def __init__(self, rng: random.Random, held_out: bool) -> None:
@@ -98,7 +99,10 @@ class Draw:
     def word(self, pool: Sequence[str]) -> str:
         """One word of a pool."""
         words = words_of(tuple(pool), self.held_out)
-        if not self.chance(0.1):
+        again = tuple(word for word in words if word in self.used)
+        if again and self.chance(1 / 16):
+            words = again
+        else:
             words = tuple(word for word in words if word not in self.used) or words
         choice = self.rng.choice(words)
         self.used.add(choice)
@@ -127,10 +131,15 @@ class Draw:
 
     def digits(self, low: int, high: int) -> str:
         """A whole number with `low` to `high` digits, without leading zeros."""
+        tries = 0 if self.chance(0.1) else 40
         while True:
             count = self.rng.randint(low, high)
             text = str(self.rng.randint(10 ** (count - 1) if count > 1 else 0, 10**count - 1))
-            if is_held_out("number", text) == self.held_out:
+            if is_held_out("number", text) != self.held_out:
+                continue
+            tries -= 1
+            if text not in self.used or tries <= 0:
+                self.used.add(text)
                 self.drawn["number"].add(text)
                 return text
 

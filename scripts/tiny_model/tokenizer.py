@@ -167,12 +167,18 @@ def count_pieces(texts: Iterable[str], fixed: list[str]) -> tuple[Counter[str], 
     return pieces, after_blank
 
 
-def train_tokenizer(texts: list[str], fixed: list[str], values: set[str], merges: int, blanks: int) -> Tokenizer:
-    """Learn `merges` merges, then join a blank to the `blanks` most frequent whole words that are no values."""
+def train_tokenizer(
+    texts: list[str], fixed: list[str], values: set[str], beginnings: set[str], merges: int, blanks: int
+) -> Tokenizer:
+    """Learn `merges` merges, then join a blank to the `blanks` most frequent whole words.
+
+    Words that are `values`, and the `beginnings` of many others, are not joined to a blank.
+    """
     pieces, after_blank = count_pieces(texts, fixed)
     # A value that is one token would only teach to copy that token; values are to be cut as unknown words are.
     counted = Counter({piece: count for piece, count in pieces.items() if count > 1 and piece.lower() not in values})
     learned = learn_merges(counted, merges)
     whole = {"".join(pair) for pair in learned} | set("aI")
-    joined = [word for word, _ in after_blank.most_common() if word in whole and word.lower() not in values]
+    kept_apart = values | beginnings
+    joined = [word for word, _ in after_blank.most_common() if word in whole and word.lower() not in kept_apart]
     return Tokenizer(fixed, learned + [(BLANK, word) for word in joined[:blanks]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import Any
@@ -145,9 +146,10 @@ def write(draw: Draw) -> Conversation:
 def write_tests(draw: Draw) -> Conversation:
     """Write tests for a function that does not exist yet."""
     wanted = function(draw)
-    return conversation(
-        draw, "tests", "coder", f"Write tests for: {task(draw, wanted)}", block("\n".join(asserts(wanted)))
-    )
+    user = f"Write tests for: {task(draw, wanted)}"
+    if draw.chance(0.4):
+        user += "\n\nPlan:\n" + numbered(steps(wanted))
+    return conversation(draw, "tests", "coder", user, block("\n".join(asserts(wanted))))
 
 
 def broken(draw: Draw, wanted: Function) -> tuple[str, str]:
@@ -184,14 +186,18 @@ def failing(draw: Draw, wanted: Function, code: str) -> str:
 
 
 def repair(draw: Draw) -> Conversation:
-    """Repair a function after a failing test."""
-    while True:
-        wanted = function(draw)
-        code, _ = broken(draw, wanted)
+    """Repair a function after a failing test, or after a review that names its fault in either form."""
+    wanted = function(draw)
+    code, fault = broken(draw, wanted)
+    message = failing(draw, wanted, code)
+    while not message:
+        code, fault = broken(draw, wanted)
         message = failing(draw, wanted, code)
-        if message:
-            break
-    user = f"Task: {task(draw, wanted)}\n\nCode:\n{block(code)}\n\nFailing test:\n```\n{message}\n```"
+    user = f"Task: {task(draw, wanted)}\n\nCode:\n{block(code)}"
+    if draw.chance(0.7):
+        user += f"\n\nFailing test:\n```\n{message}\n```"
+    else:
+        user += "\n\nReview:\n" + (reviewed(wanted, code)[1] if draw.chance(0.6) else f"REJECTED: {fault}")
     return conversation(draw, "repair", "coder", user, block(wanted.code(wanted.family.body)))
 
 
@@ -200,20 +206,36 @@ def body_of(code: str) -> str:
     return "; ".join(line.strip() for line in code.split("\n")[1:])
 
 
+_WORDS = re.compile(r"\w+|\s+|[^\w\s]")
+
+
 def compared(what: str, wanted: str, found: str) -> str:
-    """What must be beside what is, and whether they are the same."""
-    return f"{what}: {found} for {wanted}: {'yes' if found == wanted else 'no'}."
+    """What must be beside what is, up to the first word that differs, and whether they are the same.
+
+    Whether a word differs can be seen where it stands; to look back over a whole line is far harder to learn.
+    """
+    if found == wanted:
+        return f"{what}: {wanted}, found {found}: yes."
+    there, here = _WORDS.findall(wanted), _WORDS.findall(found)
+    same = next((place for place, pair in enumerate(zip(there, here, strict=False)) if pair[0] != pair[1]), len(there))
+    return f"{what}: {wanted}, found {''.join(here[: same + 1])}: no."
+
+
+def reviewed(wanted: Function, code: str) -> tuple[str, str]:
+    """What a reviewer says of code: the comparison of its name and body with what they must be, and the verdict."""
+    name, found_name = wanted.name, code[len("def ") : code.index("(")]
+    body, found_body = body_of(wanted.code(wanted.family.body)), body_of(code)
+    verdict = "APPROVED"
+    if name != found_name:
+        verdict = f"REJECTED: The name must be {name}."
+    elif body != found_body:
+        verdict = f"REJECTED: The body must be {body}."
+    return f"{compared('Name', name, found_name)} {compared('Body', body, found_body)}", verdict
 
 
 def review(draw: Draw) -> Conversation:
-    """Compare name and body of code with what they should be, then approve it or name its fault."""
+    """Compare name and body of code with what they must be, then approve it or name its fault."""
     wanted = function(draw)
-    right = wanted.code(wanted.family.body)
-    code, verdict = right, "APPROVED"
-    if draw.chance(0.58):
-        code, fault = broken(draw, wanted)
-        verdict = f"REJECTED: {fault}"
+    code = broken(draw, wanted)[0] if draw.chance(0.58) else wanted.code(wanted.family.body)
     user = f"Task: {task(draw, wanted)}\n\nCode:\n{block(code)}"
-    name = compared("Name", wanted.name, code[len("def ") : code.index("(")])
-    body = compared("Body", body_of(right), body_of(code))
-    return conversation(draw, "reviewer", "reviewer", user, f"{name} {body}\n{verdict}")
+    return conversation(draw, "reviewer", "reviewer", user, "\n".join(reviewed(wanted, code)))

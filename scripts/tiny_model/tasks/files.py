@@ -21,9 +21,11 @@ LIST_THERE = (
 LIST_HERE = (
     "=Which files are here?",
     "[Which|What] files are [here|there|in the workspace|in this folder]?",
+    "[What is|What's] [in|inside] [here|the workspace|this folder|the current folder|the working folder|my folder]?",
+    "[What is|What's] [there|here][| in the workspace| in this folder]?",
     "[Please l|L]ist [the|all|all the] files[| here| in the workspace][.|]",
     "[Show|Tell] me [the files|all files|what files there are][.|]",
-    "What is in [the workspace|this folder|the current folder]?",
+    "What does [the workspace|this folder|the current folder|my folder] [hold|contain]?",
     "List the files in [this|the current] folder[.|]",
 )
 READ = (
@@ -195,7 +197,7 @@ def listing(draw: Draw) -> Turn:
     thought = f"I need to list the files in {folder}." if named else "I need to list the files."
     turn.talk.call(thought, "list_files", {"path": folder} if named else {}, result)
     where = folder if named else "The folder"
-    answer = f"{where} holds: {', '.join(found)}." if found else f"{where} is empty."
+    answer = f"{where} holds:\n{result}" if found else f"{where} is empty."
     turn.talk.reply(failure(result) if result.startswith("Error") else answer)
     return turn
 

@@ -155,7 +155,11 @@ _REQUESTS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
         ("fact:s",),
     ),
     "fetch_url": (
-        ("[Fetch|Open|Load] [the page |]{a}", "What does the page {a} say?"),
+        (
+            "[Fetch|Open|Load|Get|Please fetch|Please open|Please load] [the page |the site |the address |]{a}",
+            "What does [the page |the site |]{a} say?",
+            "[Read|Show me] the [page|site] {a}",
+        ),
         "I need to fetch {a}.",
         ("url:u",),
     ),

@@ -9,7 +9,16 @@ from scripts.tiny_model import words
 from scripts.tiny_model.conversation import Conversation
 from scripts.tiny_model.split import Draw, pool
 from scripts.tiny_model.tasks import calculate, files
-from scripts.tiny_model.tasks.coding import asserts, block, conversation, function, numbered, steps, task
+from scripts.tiny_model.tasks.coding import (
+    block,
+    broken,
+    conversation,
+    function,
+    numbered,
+    reviewed,
+    steps,
+    task,
+)
 
 Plan = tuple[str, str, list[str]]
 SubTask = tuple[str, str, list[int]]
@@ -170,7 +179,7 @@ def plan(draw: Draw) -> Conversation:
 
 
 def split_functions(draw: Draw) -> tuple[str, list[SubTask]]:
-    """One or two functions and a review of them."""
+    """One or two functions and a review of each."""
     wanted = [function(draw) for _ in range(draw.rng.choice((1, 1, 2)))]
     parts = [f"{one.signature} that {one.does}" for one in wanted]
     asked = draw.pick(
@@ -183,7 +192,7 @@ def split_functions(draw: Draw) -> tuple[str, list[SubTask]]:
             "[Write|Implement] two functions: {p}, and {q}[.|]",
         )
     tasks: list[SubTask] = [("code", f"Write a function {part}.", []) for part in parts]
-    tasks.append(("review", f"Review {' and '.join(one.name for one in wanted)}.", list(range(1, len(wanted) + 1))))
+    tasks += [("review", f"Review {one.name}.", [place]) for place, one in enumerate(wanted, 1)]
     return asked.format(p=parts[0], q=parts[-1]), tasks
 
 
@@ -263,7 +272,7 @@ def split_chain(draw: Draw) -> tuple[str, list[SubTask]]:
     tasks: list[SubTask] = [
         ("research", f"Collect facts about {about}.", []),
         ("general", f"Write a {kind} about {about} for {name}.", [1]),
-        ("review", f"Check the {kind}.", [2]),
+        ("general", f"Check the {kind}.", [2]),
     ]
     return asked.format(k=kind, t=about, N=name), tasks
 
@@ -335,7 +344,7 @@ def merge(draw: Draw) -> Conversation:
     asked, _ = draw.rng.choice(SPLITS)(draw)
     results = [result(draw) for _ in range(draw.rng.choice((1, 2, 2, 3, 3, 4)))]
     if draw.chance(0.15):
-        wanted = function(draw)
-        results[0] = block(wanted.code(wanted.family.body))
-        results[1:] = [draw.rng.choice(("APPROVED", *asserts(wanted)))]
+        wanted = [function(draw) for _ in range(draw.rng.choice((1, 1, 2)))]
+        results = [block(one.code(one.family.body)) for one in wanted]
+        results += [draw.rng.choice(("APPROVED", "APPROVED", reviewed(one, broken(draw, one)[0])[1])) for one in wanted]
     return conversation(draw, "merge", "merge", f"Task: {asked}\n\nResults:\n{numbered(results)}", joined(results))

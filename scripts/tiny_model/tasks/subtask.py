@@ -9,13 +9,19 @@ from scripts.tiny_model.tasks.coding import numbered
 from scripts.tiny_model.tasks.turn import Turn
 from scripts.tiny_model.tools import CALCULATOR
 
-ADD = ("=Add the results.", "[Add|Please add|Now add] [the results|all results|them up][.|]", "Sum up the results[.|]")
+ADD = (
+    "=Add the results.",
+    "[Add|Please add|Now add|Add up|Now add up] [the results|all results|all of them|these|the values|the numbers][.|]",
+    "[Add|Please add|Now add] [them|them all|these all|all] up[.|]",
+    "[Sum up|Please sum up|Now sum up] [the results|all results|the values][.|]",
+)
 USE = (
     "=Report the result",
     "[Compare|Please compare|Summarise] {l}[.|]",
     "[Write|Prepare] a [summary|comparison] of {l}[.| for {N}.]",
     "[Report|Tell me|Repeat|Give me] the [result|results][.|]",
     "[Write|Prepare] the [report|answer|letter] about {l}[.| for {N}.]",
+    "Check the [report|letter|speech|guide][.|]",
 )
 
 

@@ -59,6 +59,7 @@ KNOWLEDGE = (
     "[How do I|How can I] [cook|grow|repair|paint|find] a {t}?",
     "What does {N} [like|think|want|eat]?",
     "[Write|Sing] me a [song|poem|story] about {t}[.|]",
+    "[Collect|Find|Gather] facts about [the |]{t}[.|]",
 )
 
 

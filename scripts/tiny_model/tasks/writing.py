@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from scripts.tiny_model import words
 from scripts.tiny_model.conversation import Conversation
 from scripts.tiny_model.prompts import system_prompt
 from scripts.tiny_model.split import Draw
-from scripts.tiny_model.tasks.coding import conversation
+from scripts.tiny_model.tasks.coding import conversation, numbered
 from scripts.tiny_model.tools import shipped_box, toolbox
 
 
@@ -173,24 +174,66 @@ def critique(item: Piece, draw: Draw | None = None) -> str:
     return " ".join(lines)
 
 
-def checks(item: Piece) -> str:
-    """Every requirement of the task and whether the draft meets it."""
+def requirements(item: Piece) -> list[tuple[str, str]]:
+    """What the task asks for, each with the slot or the fault that it stands for."""
     named = [(value, slot) for slot, value in item.values.items()]
     if item.kind.end:
         named.append((f"Ends with {ENDS[item.kind.end]}", "end"))
     if item.kind.one_sentence:
         named.append(("One sentence", "long"))
-    return " ".join(f"{what}: {'no' if slot in item.faults else 'yes'}." for what, slot in named)
+    return named
+
+
+def checks(item: Piece) -> str:
+    """Every requirement of the task and whether the draft meets it."""
+    return " ".join(f"{what}: {'no' if slot in item.faults else 'yes'}." for what, slot in requirements(item))
+
+
+CRITERIA = {
+    "N": ("The text names {x}", "It names {x}", "Mentions {x}", "{x} is named", "{x}"),
+    "n": ("The text has the number {x}", "It gives the number {x}", "The number {x} is there", "{x}"),
+    "w": ("The text contains the word {x}", "It uses the word {x}", "The word {x} occurs", "Mentions {x}", "{x}"),
+    "end": ("The text ends with {x}", "It ends with {x}", "Ends with {x}", "{x} at the end"),
+    "long": ("It is one sentence", "One sentence", "The text is a single sentence", "Not more than one sentence"),
+}
+
+
+def criterion(draw: Draw, item: Piece, slot: str) -> str:
+    """One criterion as a user may state it."""
+    value = ENDS[item.kind.end] if slot == "end" else item.values.get(slot, "")
+    return draw.rng.choice(CRITERIA[slot if slot in CRITERIA else slot_class(slot)]).format(x=value)
+
+
+def evaluate(draw: Draw) -> Conversation:
+    """Check a text against each criterion, then score it: the share of those met, in tenths.
+
+    The criteria are those of the user; without any, every requirement of the task is one.
+    """
+    item = piece(draw)
+    stated = [(criterion(draw, item, slot), slot) for _, slot in requirements(item)]
+    draw.rng.shuffle(stated)
+    given = draw.chance(0.7)
+    judged = stated if given else requirements(item)
+    parts = [f"Task: {asked(draw, item)}", f"Text:\n{item.draft}"]
+    if given:
+        parts.insert(1, "Criteria:\n" + numbered([what for what, _ in stated]))
+    found = [{"criterion": what, "met": slot not in item.faults} for what, slot in judged]
+    score = round(10 * sum(check["met"] is True for check in found) / len(found))
+    unmet = [check["criterion"] for check in found if not check["met"]]
+    feedback = f"Not met: {unmet[0]}" if unmet else ""
+    reply = json.dumps({"checks": found, "score": score, "feedback": feedback}, ensure_ascii=False)
+    return conversation(draw, "evaluator", "evaluator", "\n\n".join(parts), reply)
 
 
 def draft(draw: Draw) -> Conversation:
-    """The first text for a task, with the general prompt or none, with and without tools."""
+    """The first text for a task; in training sometimes with the agent's prompt, and then with and without tools."""
     item = piece(draw, 1.0)
     made = Conversation("draft")
     made.user(asked(draw, item))
     made.reply(item.kind.frames[0].format(**item.values) + item.kind.end)
-    made.system(system_prompt(draw, "react", optional=True))
-    if draw.chance(0.35):
+    as_agent = not draw.held_out and draw.chance(0.3)
+    made.system(system_prompt(draw, "react" if as_agent else "writer", optional=True))
+    if as_agent and draw.chance(0.6):
         made.tools = shipped_box(draw) if draw.chance(0.6) else toolbox(draw, [])
     return made
 
@@ -205,5 +248,6 @@ def criticise(draw: Draw) -> Conversation:
 def revise(draw: Draw) -> Conversation:
     """Make the changes that a critique asks for."""
     item = piece(draw, 0.0)
-    user = f"Task: {asked(draw, item)}\n\nDraft:\n{item.draft}\n\nCritique:\n{critique(item, draw)}"
+    said = critique(item, draw) if draw.chance(0.65) else f"Not met: {criterion(draw, item, item.faults[0])}"
+    user = f"Task: {asked(draw, item)}\n\nDraft:\n{item.draft}\n\nCritique:\n{said}"
     return conversation(draw, "reviser", "reviser", user, item.right)
