@@ -3,52 +3,65 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Self
-
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
-from langgraph.errors import GraphRecursionError
+from typing import Any, Self
 
 from benchai.agents.images import data_url, read_image, with_images
-from benchai.agents.messages import text_of
-from benchai.agents.role import MODEL, Agents
+from benchai.agents.model import Models
+from benchai.agents.role import Agents
 from benchai.config import LoadedConfig, load_config, paths
-from benchai.errors import BenchAIError, ConfigError, UsageError, did_you_mean
-from benchai.events import Answer, Event, ModelState, Notice, Result, RunStarted, StopReason
+from benchai.errors import BenchAIError, ConfigError, UsageError
+from benchai.events import Emit, Event, ModelState, Notice, Result, RunStarted, StopReason
+from benchai.graphs.acting import Acting
 from benchai.graphs.checkpoints import ThreadStore, open_threads
+from benchai.graphs.checks import check_task, check_thread_id, check_workspace
 from benchai.graphs.context import RunContext
-from benchai.graphs.guards import Budget, BudgetSpent, Ledger
+from benchai.graphs.execution import Approver, Beginning, Execution, Graph
+from benchai.graphs.guards import Budget, Ledger
 from benchai.graphs.loader import load_workflows
 from benchai.graphs.registry import Workflow, WorkflowRegistry
+from benchai.graphs.running import Done, Run, result_of, spent_before
 from benchai.runtime.attached import AttachedFleet
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoints
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.serving import models_of, running_server
-from benchai.tools.registry import ToolRegistry, builtin_tools
+from benchai.tools.mcp import mcp_tools
+from benchai.tools.permissions import Permissions
+from benchai.tools.registry import ToolRegistry
+from benchai.tools.selection import select_tools
 from benchai.tools.tool import ToolContext
-
-MAX_TASK_BYTES = 1024 * 1024
-MAX_THREAD_ID = 200
-# LangGraph's own steps: each call of a model is a few of them
-GRAPH_STEPS_PER_STEP = 10
+from benchai.tracing.tracer import Tracer, tracing
 
 
 class Bench:
     """Runs workflows on a fleet; open one with ``async with Bench.open() as bench``."""
 
-    def __init__(self, loaded: LoadedConfig, registry: WorkflowRegistry, threads: ThreadStore, workspace: Path) -> None:
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        registry: WorkflowRegistry,
+        threads: ThreadStore,
+        workspace: Path,
+        tools: ToolRegistry | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.loaded = loaded
         self.registry = registry
         self.threads = threads
-        self._runs: list[_Run] = []
+        self.workspace = workspace
+        self._runs: list[Run] = []
+        self._graphs: dict[str, Graph] = {}
+        self._problems: list[str] = []
+        self._models = Models()
+        self._tracer = tracer or Tracer()
         self._endpoints, self._fleet = self._choose_fleet()
-        self._tools = select_tools(loaded)
-        self._tool_context = ToolContext(workspace=workspace)
+        self._tools = tools if tools is not None else select_tools(loaded.config.tools)
+        self._permissions = Permissions.from_config(loaded.config.tools)
 
     @classmethod
     @asynccontextmanager
@@ -58,6 +71,7 @@ class Bench:
         *,
         workspace: Path | str | None = None,
         roles: Mapping[str, str] | None = None,
+        trace: Path | str | None = None,
     ) -> AsyncIterator[Self]:
         """Open a bench; leaving stops every model it started.
 
@@ -65,22 +79,45 @@ class Bench:
             config: A loaded configuration, the path of a benchai.yaml, or None for the search order.
             workspace: The folder that file tools see; default: the current one.
             roles: Other models for some roles.
+            trace: Runs append their spans to this file, as OTLP JSON lines; OTEL_EXPORTER_OTLP_ENDPOINT sends them
+                to a collector, too.
 
         Raises:
             ConfigError: the configuration is wrong.
-            UsageError: the workspace is no folder.
+            UsageError: the workspace is no folder, or the file of the trace can't be written.
         """
         loaded = config if isinstance(config, LoadedConfig) else load_config(Path(config) if config else None)
         loaded = loaded.with_roles(roles or {})
         folder = check_workspace(Path(workspace) if workspace else Path.cwd())
         registry = load_workflows(loaded)
-        async with open_threads(paths.threads_file()) as threads:
-            bench = cls(loaded, registry, threads, folder)
-            async with bench._fleet or nullcontext():
-                try:
-                    yield bench
-                finally:
-                    await bench._end_runs()
+        async with AsyncExitStack() as stack:
+            tracer = await stack.enter_async_context(tracing(trace))
+            threads = await stack.enter_async_context(open_threads(paths.threads_file(), loaded.config.threads.durable))
+            bench = cls(loaded, registry, threads, folder, tracer=tracer)
+            await stack.enter_async_context(bench._with_mcp())
+            await stack.enter_async_context(bench._models)
+            if bench._fleet is not None:
+                await stack.enter_async_context(bench._fleet)
+            try:
+                yield bench
+            finally:
+                await bench._end_runs()
+
+    @asynccontextmanager
+    async def _with_mcp(self) -> AsyncIterator[None]:
+        """Offer the tools of the configured MCP servers, too, for as long as the context is open."""
+        servers = self.loaded.config.tools.mcp
+        if not servers:
+            yield
+            return
+
+        def problem(name: str, error: BenchAIError) -> None:
+            self._problems.append(f"the tools of {name!r} are missing: {error.message}")
+
+        async with mcp_tools(servers, self.workspace, on_problem=problem) as tools:
+            for tool in tools:
+                self._tools.add(tool)
+            yield
 
     def _choose_fleet(self) -> tuple[Endpoints, Fleet | None]:
         """The fleet of a running server that serves the same models, or one of our own."""
@@ -94,24 +131,13 @@ class Bench:
         """All workflows, by name."""
         return self.registry.all()
 
-    async def run(
-        self,
-        workflow: str,
-        task: str,
-        *,
-        images: Sequence[Path | str | bytes] = (),
-        thread_id: str | None = None,
-        budget: Budget | None = None,
-        ledger: Ledger | None = None,
-    ) -> Result:
-        """Run a workflow to its end; see ``stream``."""
-        result: Result | None = None
-        stream = self.stream(workflow, task, images=images, thread_id=thread_id, budget=budget, ledger=ledger)
-        async with aclosing(stream) as events:
-            async for event in events:
-                result = event if isinstance(event, Result) else result
-        assert result is not None
-        return result
+    async def run(self, workflow: str, task: str, **settings: Any) -> Result:
+        """Run a workflow to its end; see ``stream`` for the settings and the errors."""
+        return await _last(self.stream(workflow, task, **settings))
+
+    async def resume(self, thread_id: str, decisions: Any = None, **settings: Any) -> Result:
+        """Go on with a thread to its end; see ``stream_resumed`` for the settings and the errors."""
+        return await _last(self.stream_resumed(thread_id, decisions, **settings))
 
     async def stream(
         self,
@@ -119,9 +145,13 @@ class Bench:
         task: str,
         *,
         images: Sequence[Path | str | bytes] = (),
+        inputs: Mapping[str, Any] | None = None,
         thread_id: str | None = None,
+        checkpoint: str | None = None,
         budget: Budget | None = None,
         ledger: Ledger | None = None,
+        approver: Approver | None = None,
+        approve_plan: bool = False,
     ) -> AsyncGenerator[Event, None]:
         """Run a workflow and yield its events, the last one a ``Result``.
 
@@ -131,31 +161,115 @@ class Bench:
             workflow: Name of the workflow.
             task: The task, in words; at most 1 MiB.
             images: Image files, or encoded images, that belong to the task; the role vision looks at them.
+            inputs: What the workflow takes beside the task; see its input schema.
             thread_id: Goes on with this thread, or begins one of this name; default: a new one.
+            checkpoint: Branches off at this checkpoint of the thread instead of its end.
             budget: What the run may spend; default: the configuration's.
             ledger: Where the run counts what it spends, in place of ``budget``; the caller may look at it.
+            approver: Decides on what the permissions ask for, given the questions; None, or an approver that
+                returns None, ends the run with ``stop_reason`` "awaiting_approval".
+            approve_plan: Whether a plan is put to the approver before work begins.
 
         Raises:
-            UsageError: no such workflow, an empty or oversized task, an image that is none, or a thread in use.
+            UsageError: no such workflow, an empty or oversized task, an unknown input or checkpoint, an image that
+                is none, or a thread in use.
             ConfigError: no model serves one of the workflow's roles.
             BenchAIError: what ended the run with ``stop_reason`` "error", after its ``Result``.
         """
         chosen = self.registry.get(workflow)
         check_task(task)
         check_thread_id(thread_id)
-        for role in (*chosen.roles, *(("vision",) if images else ())):
-            self.loaded.model_for(role)
+        self._check_roles(chosen, bool(images))
         question = with_images(task, [await in_background(_read, image) for image in images])
-        run = _Run(
-            chosen, task, question, thread_id or str(uuid.uuid4()), ledger or Ledger(budget or self.default_budget())
+        beginning = Beginning(chosen.start(question, inputs or {}), checkpoint=checkpoint)
+        run = Run(
+            workflow=chosen,
+            task=task,
+            beginning=beginning,
+            thread_id=thread_id or str(uuid.uuid4()),
+            ledger=ledger or Ledger(budget or self.default_budget(chosen)),
+            approver=approver,
+            approve_plan=approve_plan,
         )
+        if checkpoint is not None:
+            await self.threads.check_checkpoint(run.thread_id, checkpoint)
+        async with aclosing(self._events(run)) as events:
+            async for event in events:
+                yield event
+
+    async def stream_resumed(
+        self,
+        thread_id: str,
+        decisions: Any = None,
+        *,
+        checkpoint: str | None = None,
+        budget: Budget | None = None,
+        ledger: Ledger | None = None,
+        approver: Approver | None = None,
+        approve_plan: bool = False,
+    ) -> AsyncGenerator[Event, None]:
+        """Go on with a thread that was interrupted or awaits a decision, and yield the events.
+
+        Nodes that had finished do not run again, tools with side effects neither. What the interrupted run had
+        spent counts.
+
+        Args:
+            thread_id: The thread.
+            decisions: "approve", "reject", or what ``graphs.approvals.decisions_of`` takes; None where the thread
+                awaits none, or an approver decides.
+            checkpoint: Branches off at this checkpoint of the thread instead of its end.
+            budget, ledger, approver, approve_plan: As in ``stream``.
+
+        Raises:
+            UnknownThread: there is none of that id.
+            UsageError: there is nothing to go on with, a decision does not fit or was taken before, the checkpoint
+                is unknown, or the thread is in use.
+            BenchAIError: what ended the run with ``stop_reason`` "error", after its ``Result``.
+        """
+        thread = await self.threads.get(thread_id)
+        chosen = self.registry.get(thread.workflow)
+        self._check_roles(chosen, False)
+        if checkpoint is not None:
+            await self.threads.check_checkpoint(thread_id, checkpoint)
+        counted = ledger or Ledger(budget or self.default_budget(chosen))
+        spent_before(counted, await self.threads.events(thread_id))
+        run = Run(
+            workflow=chosen,
+            task=thread.title,
+            beginning=Beginning(None, decisions, checkpoint),
+            thread_id=thread_id,
+            ledger=counted,
+            approver=approver,
+            approve_plan=approve_plan,
+        )
+        async with aclosing(self._events(run)) as events:
+            async for event in events:
+                yield event
+
+    def default_budget(self, workflow: Workflow | None = None) -> Budget:
+        """The budget of the configuration, for a workflow."""
+        budgets = self.loaded.config.budgets
+        steps = budgets.steps or (workflow.steps if workflow else Workflow.steps)
+        return Budget(steps, budgets.tokens, budgets.seconds)
+
+    def drain(self) -> None:
+        """Stop all runs at their next step boundary, each with a checkpoint to go on from."""
+        for run in self._runs:
+            run.control.request_drain()
+
+    def _check_roles(self, workflow: Workflow, images: bool) -> None:
+        for role in (*workflow.roles, *(("vision",) if images else ())):
+            self.loaded.model_for(role)
+
+    async def _events(self, run: Run) -> AsyncGenerator[Event, None]:
+        """The events of a run until its result; an error is raised after it."""
         self._runs.append(run)
         working = run.working = asyncio.create_task(self._work(run))
-        working.add_done_callback(lambda _: run.emit(_Done()))
+        working.add_done_callback(lambda _: run.events.put_nowait(Done()))
         try:
-            while not isinstance(event := await run.events.get(), _Done):
+            while not isinstance(event := await run.events.get(), Done):
                 yield event
-            yield await _result(run, working)
+            yield await result_of(run, working)
             if (error := working.exception()) is not None:
                 raise error
         finally:
@@ -163,65 +277,66 @@ class Bench:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
 
-    def default_budget(self) -> Budget:
-        """The budget of the configuration."""
-        budgets = self.loaded.config.budgets
-        return Budget(budgets.steps, budgets.tokens, budgets.seconds)
-
-    async def _work(self, run: _Run) -> tuple[str, StopReason]:
+    async def _work(self, run: Run) -> tuple[str, StopReason]:
         """Output and stop reason of one run, on a thread that nobody else runs on."""
         with self.threads.lock(run.thread_id):
             await self.threads.begin(run.thread_id, run.workflow.name, run.task)
-            run.emit(RunStarted(workflow=run.workflow.name, thread_id=run.thread_id, run_id=str(uuid.uuid4())))
+            self._tracer.begin(run.run_id, run.task, self.loaded)
+            self._emitter(run)(RunStarted(workflow=run.workflow.name, thread_id=run.thread_id, run_id=run.run_id))
+            for problem in (*self._problems, *self._tracer.problems()):
+                run.emit(Notice(text=problem))
             reason: StopReason = "error"
             try:
-                output, reason = await self._within_budget(run)
+                async with run.keeping_events(self.threads):
+                    output, reason = await self._execution(run).run(run.beginning)
+                    for problem in self._tracer.problems():
+                        run.emit(Notice(text=problem))
                 return output, reason
             except asyncio.CancelledError:
                 reason = "cancelled"
                 raise
             finally:
+                self._tracer.end(run.run_id, reason, sys.exception())
                 await asyncio.shield(self.threads.end(run.thread_id, reason))
 
-    async def _within_budget(self, run: _Run) -> tuple[str, StopReason]:
-        timeout = asyncio.timeout(run.ledger.seconds_left)
-        try:
-            async with timeout:
-                messages = await self._invoke(run)
-        except BudgetSpent as spent:
-            run.emit(Notice(text=str(spent)))
-            return "", spent.reason
-        except GraphRecursionError as error:
-            run.emit(Notice(text=str(error)))
-            return "", "loop"
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-            run.emit(Notice(text=f"stopped after {run.ledger.budget.seconds:g} s (budgets.seconds)"))
-            return "", "budget_time"
-        last = last_reply(messages)
-        output = text_of(last) if last else ""
-        run.emit(Answer(text=output, model=last.response_metadata.get(MODEL) if last else None))
-        return output, "completed"
+    def _emitter(self, run: Run) -> Emit:
+        """Takes the events of a run, for its trace too where there is one."""
+        return self._tracer.follow(run.run_id, run.emit)
 
-    async def _invoke(self, run: _Run) -> list[AnyMessage]:
-        graph = run.workflow.build().compile(checkpointer=self.threads.saver, name=run.workflow.name)
+    def _execution(self, run: Run) -> Execution:
+        emit = self._emitter(run)
         context = RunContext(
-            agents=Agents(self._endpoints, run.emit),
+            agents=Agents(self._endpoints, emit, self._models),
             tools=self._tools,
-            tool_context=self._tool_context,
+            tool_context=ToolContext(self.workspace, self.threads.results(run.thread_id)),
             ledger=run.ledger,
-            emit=run.emit,
+            emit=emit,
+            acting=Acting(self._permissions, self.threads.journal(run.thread_id)),
+            approve_plan=run.approve_plan,
+            workflow=run.workflow.name,
+            served=self._is_served,
+            model_of=self._model_of,
         )
-        limit = GRAPH_STEPS_PER_STEP * (run.ledger.budget.steps + 1)
-        state = await graph.ainvoke(
-            {"messages": [run.question]},
-            {"configurable": {"thread_id": run.thread_id}, "recursion_limit": limit},
-            context=context,
-            durability="sync",
-        )
-        messages: list[AnyMessage] = state["messages"]
-        return messages
+        return Execution(run.workflow, self._graph(run.workflow), context, run.thread_id, run.approver, run.control)
+
+    def _is_served(self, role: str) -> bool:
+        """Whether a model serves a role."""
+        try:
+            self.loaded.model_for(role)
+        except ConfigError:
+            return False
+        return True
+
+    def _model_of(self, role: str) -> str:
+        """The model that serves a role; the role itself where none does."""
+        return self.loaded.model_for(role)[0] if self._is_served(role) else role
+
+    def _graph(self, workflow: Workflow) -> Graph:
+        """The compiled graph of a workflow; compiling takes longer than a small step."""
+        if workflow.name not in self._graphs:
+            graph = workflow.build().compile(checkpointer=self.threads.saver, name=workflow.name)
+            self._graphs[workflow.name] = graph
+        return self._graphs[workflow.name]
 
     async def _end_runs(self) -> None:
         """Cancel the runs whose streams were left early, while their thread can still be noted."""
@@ -235,111 +350,18 @@ class Bench:
         if isinstance(event, ModelState):
             return
         for run in self._runs:
-            run.emit(event)
+            self._emitter(run)(event)
 
 
-class _Done(Event):
-    """Wakes the stream when the run is over."""
-
-    type = "done"
-
-
-@dataclass(eq=False)
-class _Run:
-    """One run under way, and the events it has not handed out yet."""
-
-    workflow: Workflow
-    task: str
-    question: HumanMessage
-    thread_id: str
-    ledger: Ledger
-    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
-    working: asyncio.Task[tuple[str, StopReason]] | None = None
-
-    def emit(self, event: Event) -> None:
-        self.events.put_nowait(event)
-
-
-async def _result(run: _Run, working: asyncio.Task[tuple[str, StopReason]]) -> Result:
-    """The last event of a run that has ended, however it did."""
-    output, error = "", None
-    reason: StopReason = "error"
-    try:
-        output, reason = await working
-    except BenchAIError as known:
-        error = known.message
-    except Exception as unknown:  # the stream raises it after the result
-        error = f"{type(unknown).__name__}: {unknown}"
-    return Result(
-        output=output,
-        stop_reason=reason,
-        steps=run.ledger.steps,
-        usage=run.ledger.usage(),
-        thread_id=run.thread_id,
-        workflow=run.workflow.name,
-        error=error,
-    )
+async def _last(stream: AsyncGenerator[Event, None]) -> Result:
+    result: Result | None = None
+    async with aclosing(stream) as events:
+        async for event in events:
+            result = event if isinstance(event, Result) else result
+    if result is None:
+        raise UsageError("the run has no result")
+    return result
 
 
 def _read(image: Path | str | bytes) -> str:
     return data_url(image) if isinstance(image, bytes) else read_image(Path(image))
-
-
-def last_reply(messages: list[AnyMessage]) -> AIMessage | None:
-    """The last message that a model wrote."""
-    return next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
-
-
-def select_tools(loaded: LoadedConfig) -> ToolRegistry:
-    """The tools that the configuration enables, in its order.
-
-    Raises:
-        ConfigError: it names one that is not there.
-    """
-    every = builtin_tools()
-    enabled = loaded.config.tools.enabled
-    for name in enabled or []:
-        if name not in every.names():
-            raise ConfigError(f"tools.enabled: there is no tool {name!r}", hint=did_you_mean(name, every.names()))
-    return every if enabled is None else ToolRegistry(every.get(name) for name in enabled)
-
-
-def check_task(task: str) -> None:
-    """Refuse a task that no model can be given.
-
-    Raises:
-        UsageError: it is empty, or larger than 1 MiB.
-    """
-    if not task.strip():
-        raise UsageError("the task is empty", hint='say what to do, for example: benchai run react "What is 12 * 7?"')
-    try:
-        size = len(task.encode())
-    except UnicodeEncodeError as error:
-        raise UsageError(f"the task is no text at character {error.start}", hint="decode it as UTF-8") from error
-    if size > MAX_TASK_BYTES:
-        hint = "put the text into a file of the workspace and name the file in the task"
-        raise UsageError(f"the task has {size:,} bytes, at most {MAX_TASK_BYTES:,} are taken", hint=hint)
-
-
-def check_thread_id(thread_id: str | None) -> None:
-    """Refuse an id that could not be typed again.
-
-    Raises:
-        UsageError: it is empty, longer than 200 characters, or not printable.
-    """
-    if thread_id is not None and not (0 < len(thread_id) <= MAX_THREAD_ID and thread_id.isprintable()):
-        hint = f"1 to {MAX_THREAD_ID} printable characters, for example --thread notes"
-        raise UsageError(f"the thread id {thread_id[:80]!r} cannot be used", hint=hint)
-
-
-def check_workspace(folder: Path) -> Path:
-    """The resolved workspace.
-
-    Raises:
-        UsageError: it is not there, or no folder.
-    """
-    if paths.is_file(folder):
-        raise UsageError(f"the workspace {str(folder)!r} is no folder", hint="name the folder that the file lies in")
-    if not paths.is_dir(folder):
-        raise UsageError(f"the workspace {str(folder)!r} is not there", hint="make the folder, or name another")
-    return folder.resolve()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# a run that is asked to stop at its next step may take so many seconds to get there
+GRACE = 10.0
 
 
 class Interrupted(Exception):
@@ -17,6 +22,23 @@ class Interrupted(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.exit_code = 128 + number
+
+
+@dataclass
+class _Signals:
+    """The signals that came while a coroutine ran."""
+
+    task: asyncio.Task[Any]
+    received: list[int] = field(default_factory=list)
+
+    def interrupt(self, number: int) -> None:
+        """Cancel the coroutine; further signals are ignored while it closes what it has open."""
+        if not self.received:
+            self.task.cancel()
+        self.received.append(number)
+
+
+_current: ContextVar[_Signals | None] = ContextVar("signals", default=None)
 
 
 def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -29,25 +51,51 @@ def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
     """
     received: list[int] = []
     try:
-        return asyncio.run(_with_signals(coroutine, received))
+        result = asyncio.run(_with_signals(coroutine, received))
     except asyncio.CancelledError:
         if not received:
             raise
         raise Interrupted(received[0]) from None
+    if received:
+        raise Interrupted(received[0])
+    return result
+
+
+@contextmanager
+def on_termination(drain: Callable[[], None]) -> Iterator[None]:
+    """While the context is open, SIGTERM calls ``drain``; a second one, or ``GRACE`` seconds later, cancels."""
+    signals = _current.get()
+    if signals is None or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        yield
+        return
+    waiting: list[asyncio.TimerHandle] = []
+
+    def terminate() -> None:
+        if waiting or signals.received:
+            signals.task.cancel()
+            return
+        signals.received.append(signal.SIGTERM)
+        drain()
+        waiting.append(loop.call_later(GRACE, signals.task.cancel))
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        for handle in waiting:
+            handle.cancel()
+        loop.add_signal_handler(signal.SIGTERM, signals.interrupt, signal.SIGTERM)
 
 
 async def _with_signals(coroutine: Coroutine[Any, Any, T], received: list[int]) -> T:
     task = asyncio.current_task()
     assert task is not None
-
-    def interrupt(number: int) -> None:
-        if not received:
-            task.cancel()
-        received.append(number)
-
+    signals = _Signals(task, received)
+    _current.set(signals)
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         # nohup and background jobs ignore a signal on purpose
         if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, interrupt, number)
+            loop.add_signal_handler(number, signals.interrupt, number)
     return await coroutine

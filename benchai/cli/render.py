@@ -6,6 +6,8 @@ import json
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,14 +17,20 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from benchai.errors import BenchAIError, EngineStartError
 from benchai.events import (
+    ApprovalGiven,
+    ApprovalRequested,
+    BudgetLow,
+    Compacted,
     Delta,
     Event,
     ModelLoading,
     ModelReady,
     Notice,
     Observation,
+    Repair,
     Result,
     RunStarted,
+    Step,
     Thought,
     ToolCall,
     Usage,
@@ -85,6 +93,11 @@ class View(ABC):
         """Take what a run has spent from here, should it not live to tell."""
         self._ledger = ledger
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to a question while the context is open."""
+        yield
+
     def failed(self, workflow: str, error: BenchAIError) -> None:
         """The run ended with an error, perhaps before it began."""
         if not self._done:
@@ -133,6 +146,7 @@ class TextView(View):
         self._console = console or err_console()
         self._began = time.monotonic()
         self._text = ""
+        self._asked: list[ApprovalRequested] = []
         self._spinner = Progress(
             SpinnerColumn(),
             TextColumn("[dim]{task.description}"),
@@ -151,6 +165,15 @@ class TextView(View):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._spinner.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the spinner while the context is open."""
+        self._spinner.stop()
+        try:
+            yield
+        finally:
+            self._spinner.start()
 
     def _wait(self, what: str) -> None:
         for task in self._spinner.task_ids:
@@ -177,6 +200,21 @@ class TextView(View):
             case Delta():
                 self._text = (self._text + event.text)[-60:]
                 self._spinner.update(self._spinner.task_ids[-1], description=escape(safe(" ".join(self._text.split()))))
+            case Step():
+                self._line("step", f"{event.node}{': ' * bool(event.detail)}{event.detail}", "cyan")
+                self._text = ""
+                self._wait("thinking")
+            case Repair():
+                self._line("repaired", f"{event.rung}: {event.detail}", "red")
+            case Compacted():
+                self._line("context", f"{event.done}: about {event.before} -> {event.after} tokens", "blue")
+            case BudgetLow():
+                self._line("limit", event.detail, "red")
+            case ApprovalRequested():
+                self._asked.append(event)
+            case ApprovalGiven():
+                self._asked.clear()
+                self._line("decided", f"{event.decision}{': ' * bool(event.message)}{event.message}", "yellow")
             case Thought():
                 self._line("thought", event.text, "magenta")
             case ToolCall():
@@ -197,7 +235,13 @@ class TextView(View):
             seconds = time.monotonic() - self._began
             spent = f"{result.steps} steps, {result.usage.total_tokens} tokens, {seconds:.1f} s"
             self._console.print(f"[dim]{result.stop_reason}: {spent}, thread {escape(result.thread_id)}[/]")
-        if result.stop_reason == "completed":
+        if result.stop_reason == "awaiting_approval":
+            for asked in self._asked:
+                what = asked.subject if asked.kind == "plan" else f"{asked.subject}({_arguments(asked.arguments)})"
+                self._line("asks", what, "yellow")
+            hint = f"benchai run --resume {result.thread_id} --decide approve (or reject)"
+            self._console.print(f"[bold cyan]hint:[/] {escape(safe(hint))}")
+        elif result.stop_reason == "completed" or result.output:
             sys.stdout.write((safe(result.output) if sys.stdout.isatty() else result.output) + "\n")
             sys.stdout.flush()
 

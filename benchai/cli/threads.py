@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from benchai.cli.options import JsonOption, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from langchain_core.messages import AnyMessage
 
-    from benchai.graphs.checkpoints import Thread
+    from benchai.graphs.checkpoints import Thread, ThreadStore
+    from benchai.graphs.history import Point
 
+T = TypeVar("T")
 app = typer.Typer(help="Look at past conversations.", no_args_is_help=True, rich_markup_mode=None)
 ThreadArgument = Annotated[str, typer.Argument(help="Id of the thread.")]
 
@@ -23,60 +27,123 @@ def list_(json: JsonOption = False) -> None:
     """List all threads, the one used last first."""
     from dataclasses import asdict
 
-    from benchai.cli.render import safe
-
-    threads = asyncio.run(_list())
+    threads = _in_store(_list)
     if json:
         print_json([asdict(thread) | {"state": state} for thread, state in threads])
         return
     for thread, state in threads:
-        line = "  ".join([thread.thread_id, _when(thread.updated), thread.workflow, state, thread.title])
-        typer.echo(safe(line))
+        _say("  ".join([thread.thread_id, _when(thread.updated), thread.workflow, state, thread.title]))
 
 
 @app.command()
-def show(thread: ThreadArgument, json: JsonOption = False) -> None:
-    """Print the conversation of a thread."""
-    from benchai.cli.render import safe
+def show(
+    thread: ThreadArgument,
+    history: Annotated[bool, typer.Option("--history", help="Its checkpoints, for benchai run --from.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="The events of its runs.")] = False,
+    graph: Annotated[bool, typer.Option("--graph", help="The path its runs took, as a mermaid flowchart.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Print the conversation of a thread, or what else is kept of it."""
+    from benchai.errors import UsageError
 
-    messages = [_as_json(message) for message in asyncio.run(_messages(thread))]
+    if history + events + graph > 1:
+        raise UsageError("--history, --events and --graph exclude each other", hint="call the command once for each")
+    if graph:
+        _show_graph(thread, json)
+    elif history:
+        _show_history(thread, json)
+    elif events:
+        _show_events(thread, json)
+    else:
+        _show_messages(thread, json)
+
+
+@app.command()
+def delete(thread: ThreadArgument) -> None:
+    """Delete a thread with all that is kept of it."""
+    _in_store(lambda store: store.delete(thread))
+    typer.echo(f"deleted {thread}", err=True)
+
+
+def _show_messages(thread: str, json: bool) -> None:
+    messages = [_as_json(message) for message in _in_store(lambda store: store.messages(thread))]
     if json:
         print_json(messages)
         return
     for message in messages:
         calls = [f"{call['name']}({call['args']})" for call in message.get("tool_calls", [])]
-        typer.echo(safe(f"{message['type']}: {' '.join([message['content'], *calls]).strip()}"))
+        _say(f"{message['type']}: {' '.join([message['content'], *calls]).strip()}")
 
 
-@app.command()
-def delete(thread: ThreadArgument) -> None:
-    """Delete a thread with all its checkpoints."""
-    asyncio.run(_delete(thread))
-    typer.echo(f"deleted {thread}", err=True)
+def _show_history(thread: str, json: bool) -> None:
+    from dataclasses import asdict
+
+    points = _in_store(lambda store: store.history(thread))
+    if json:
+        print_json([asdict(point) for point in points])
+        return
+    for point in points:
+        _say(_line_of(point))
 
 
-async def _list() -> list[tuple[Thread, str]]:
+def _line_of(point: Point) -> str:
+    from datetime import datetime
+
+    when = datetime.fromisoformat(point.created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    ran = "+".join(point.nodes) or point.source
+    then = f"then {'+'.join(point.next)}" if point.next else "the end" if point.source == "loop" else ""
+    return "  ".join(part for part in (point.checkpoint_id, when, f"{point.step:>3}", ran, then, point.last) if part)
+
+
+def _show_events(thread: str, json: bool) -> None:
+    from datetime import datetime
+    from json import dumps
+
+    kept = _in_store(lambda store: store.events(thread))
+    if json:
+        print_json(kept)
+        return
+    for event in kept:
+        when = datetime.fromtimestamp(event["time"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        rest = {key: value for key, value in event.items() if key not in ("type", "time", "run_id")}
+        _say(f"{when}  {event['type']:<12}  {dumps(rest, ensure_ascii=False)}")
+
+
+def _show_graph(thread: str, json: bool) -> None:
+    from dataclasses import asdict
+
+    from benchai.graphs.path import draw_path
+
+    async def found(store: ThreadStore) -> tuple[str, list[Point]]:
+        return store.state_of(await store.get(thread)), await store.history(thread, nested=True)
+
+    state, points = _in_store(found)
+    drawn = draw_path(points, state)
+    if json:
+        print_json({"state": state, "mermaid": drawn, "checkpoints": [asdict(point) for point in points]})
+    else:
+        typer.echo(drawn)
+
+
+def _in_store(work: Callable[[ThreadStore], Awaitable[T]]) -> T:
     from benchai.config import paths
     from benchai.graphs.checkpoints import open_threads
 
-    async with open_threads(paths.threads_file()) as store:
-        return [(thread, store.state_of(thread)) for thread in await store.threads()]
+    async def opened() -> T:
+        async with open_threads(paths.threads_file()) as store:
+            return await work(store)
+
+    return asyncio.run(opened())
 
 
-async def _messages(thread: str) -> list[AnyMessage]:
-    from benchai.config import paths
-    from benchai.graphs.checkpoints import open_threads
-
-    async with open_threads(paths.threads_file()) as store:
-        return await store.messages(thread)
+async def _list(store: ThreadStore) -> list[tuple[Thread, str]]:
+    return [(thread, store.state_of(thread)) for thread in await store.threads()]
 
 
-async def _delete(thread: str) -> None:
-    from benchai.config import paths
-    from benchai.graphs.checkpoints import open_threads
+def _say(line: str) -> None:
+    from benchai.cli.render import safe
 
-    async with open_threads(paths.threads_file()) as store:
-        await store.delete(thread)
+    typer.echo(safe(line))
 
 
 def _as_json(message: AnyMessage) -> dict[str, Any]:

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 def workflows(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """List the workflows: name, description, input and output, roles."""
+    """List the workflows: name, description, input and output, roles; tell what is wrong with those that cannot run."""
     from benchai.cli.render import print_error
     from benchai.config import load_config
     from benchai.graphs.loader import load_workflows
 
     registry = load_workflows(load_config(config))
+    registry.check()
     for error in registry.broken.values():
         print_error(error)
     found = registry.all()

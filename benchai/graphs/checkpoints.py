@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,17 @@ from typing import Any
 import aiosqlite
 from filelock import FileLock, Timeout
 from langchain_core.messages import AnyMessage
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langchain_core.runnables import RunnableConfig
 
-from benchai.errors import BenchAIError, UnknownThread, UsageError, did_you_mean
+from benchai.errors import BenchAIError, UnknownThread, UsageError, did_you_mean, nearest
+from benchai.events import Event, RunStarted
+from benchai.graphs import journal
+from benchai.graphs.history import Point, points_of
+from benchai.graphs.journal import Calls
+from benchai.graphs.saver import Durable, LoopSqliteSaver, open_saver
 
-_TABLE = """
+KEEP_EVENT = "INSERT INTO benchai_events (thread_id, run_id, event) VALUES (?, ?, ?)"
+_TABLES = """
 CREATE TABLE IF NOT EXISTS benchai_threads (
     thread_id TEXT PRIMARY KEY,
     workflow TEXT NOT NULL,
@@ -27,8 +34,16 @@ CREATE TABLE IF NOT EXISTS benchai_threads (
     created REAL NOT NULL,
     updated REAL NOT NULL,
     stop_reason TEXT
-)
+);
+CREATE TABLE IF NOT EXISTS benchai_events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    thread_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    event TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS benchai_events_by_thread ON benchai_events (thread_id, id);
 """
+_OURS = ("benchai_threads", "benchai_calls", "benchai_events")
 TITLE_CHARS = 80
 BUSY_SECONDS = 30
 
@@ -48,9 +63,10 @@ class Thread:
 class ThreadStore:
     """The threads of one user."""
 
-    def __init__(self, connection: aiosqlite.Connection, saver: AsyncSqliteSaver, folder: Path) -> None:
+    def __init__(self, connection: aiosqlite.Connection, saver: LoopSqliteSaver, folder: Path) -> None:
         self._db = connection
         self._folder = folder
+        self._before: dict[str, Thread | None] = {}
         self.saver = saver
 
     async def threads(self) -> list[Thread]:
@@ -77,9 +93,9 @@ class ThreadStore:
         found = await self._find(thread_id)
         if found is None:
             threads = [thread.thread_id for thread in await self.threads()]
-            hint = (
-                did_you_mean(thread_id, threads) if threads else "benchai threads list shows them; there are none yet"
-            )
+            close = nearest(thread_id, threads)
+            none = "" if threads else "; there are none yet"
+            hint = f"did you mean {close!r}?" if close else f"benchai threads list shows them{none}"
             raise UnknownThread(f"there is no thread {thread_id!r}", hint=hint)
         return found
 
@@ -99,6 +115,7 @@ class ThreadStore:
                 f"the thread {thread_id!r} belongs to the workflow {known.workflow!r}, not {workflow!r}",
                 hint="leave --thread out to begin a new one",
             )
+        self._before[thread_id] = known
         now = time.time()
         title = " ".join(task.split())[:TITLE_CHARS]
         await self._db.execute(
@@ -106,15 +123,25 @@ class ThreadStore:
             " ON CONFLICT (thread_id) DO UPDATE SET updated = excluded.updated, stop_reason = NULL",
             (thread_id, workflow, title, now, now),
         )
-        await self._db.commit()
 
     async def end(self, thread_id: str, stop_reason: str) -> None:
-        """Note how the last run on a thread ended."""
+        """Note how the last run on a thread ended; nothing of one that was taken back."""
+        if thread_id not in self._before:
+            return
+        del self._before[thread_id]
         await self._db.execute(
             "UPDATE benchai_threads SET updated = ?, stop_reason = ? WHERE thread_id = ?",
             (time.time(), stop_reason, thread_id),
         )
-        await self._db.commit()
+
+    async def take_back(self, thread_id: str) -> None:
+        """Leave a thread as it was before the run that ``begin`` noted: it could not begin."""
+        before = self._before.pop(thread_id)
+        if before is not None:
+            await self._db.execute(
+                "UPDATE benchai_threads SET updated = ?, stop_reason = ? WHERE thread_id = ?",
+                (before.updated, before.stop_reason, thread_id),
+            )
 
     async def messages(self, thread_id: str) -> list[AnyMessage]:
         """The conversation of a thread.
@@ -127,6 +154,18 @@ class ThreadStore:
         values: dict[str, Any] = found.checkpoint["channel_values"] if found else {}
         return list(values.get("messages", []))
 
+    async def check_checkpoint(self, thread_id: str, checkpoint_id: str) -> None:
+        """Make sure that a thread has a checkpoint.
+
+        Raises:
+            UnknownThread: there is no such thread.
+            UsageError: it has no checkpoint of that id.
+        """
+        points = [point.checkpoint_id for point in await self.history(thread_id)]
+        if checkpoint_id not in points:
+            hint = did_you_mean(checkpoint_id, points) if len(points) < 4 else f"benchai threads show {thread_id}"
+            raise UsageError(f"the thread {thread_id!r} has no checkpoint {checkpoint_id!r}", hint=hint)
+
     async def delete(self, thread_id: str) -> None:
         """Delete a thread with all its checkpoints.
 
@@ -137,8 +176,9 @@ class ThreadStore:
         await self.get(thread_id)
         with self.lock(thread_id):
             await self.saver.adelete_thread(thread_id)
-            await self._db.execute("DELETE FROM benchai_threads WHERE thread_id = ?", (thread_id,))
-            await self._db.commit()
+            for table in _OURS:
+                await self._db.execute(f"DELETE FROM {table} WHERE thread_id = ?", (thread_id,))  # noqa: S608
+            shutil.rmtree(self.results(thread_id), ignore_errors=True)
             self._lock_file(thread_id).unlink(missing_ok=True)
 
     @contextmanager
@@ -162,12 +202,64 @@ class ThreadStore:
             lock.release()
 
     def _lock_file(self, thread_id: str) -> Path:
-        return self._folder / "locks" / f"{hashlib.sha256(thread_id.encode()).hexdigest()[:32]}.lock"
+        return self._folder / "locks" / f"{_file_name(thread_id)}.lock"
+
+    def results(self, thread_id: str) -> Path:
+        """Where results of tools that were too long for the model are kept; made when the first is."""
+        return self._folder / "results" / _file_name(thread_id)
+
+    def journal(self, thread_id: str) -> Calls:
+        """The calls with side effects of a thread."""
+        return Calls(self._db, thread_id)
+
+    async def keep_events(self, thread_id: str, run_id: str, found: Sequence[Event], resumed: bool = False) -> None:
+        """Keep events of a run with its thread; ``resumed`` tells that the run goes on with the one before it."""
+        row = self.event_row(thread_id, run_id, resumed)
+        await self._db.executemany(KEEP_EVENT, [row(event) for event in found])
+
+    def event_row(self, thread_id: str, run_id: str, resumed: bool = False) -> Callable[[Event], tuple[str, str, str]]:
+        """Makes the row of an event, for ``KEEP_EVENT``."""
+        return lambda event: (thread_id, run_id, _kept(event, resumed))
+
+    async def events(self, thread_id: str) -> list[dict[str, Any]]:
+        """The events of all runs of a thread as plain data, in their order, each with its ``run_id``.
+
+        Raises:
+            UnknownThread: there is none of that id.
+        """
+        await self.get(thread_id)
+        rows = await self._db.execute_fetchall(
+            "SELECT run_id, event FROM benchai_events WHERE thread_id = ? ORDER BY id", (thread_id,)
+        )
+        return [json.loads(event) | {"run_id": run_id} for run_id, event in rows]
+
+    async def history(self, thread_id: str, *, nested: bool = False) -> list[Point]:
+        """The checkpoints of a thread, the oldest first; with ``nested`` those of runs inside its nodes, too.
+
+        Raises:
+            UnknownThread: there is none of that id.
+        """
+        await self.get(thread_id)
+        config: RunnableConfig = {"configurable": {"thread_id": thread_id} | ({} if nested else {"checkpoint_ns": ""})}
+        return points_of([one async for one in self.saver.alist(config)])
+
+
+def _kept(event: Event, resumed: bool) -> str:
+    data = event.as_json() | ({"resumed": True} if resumed and isinstance(event, RunStarted) else {})
+    return json.dumps(data, ensure_ascii=False, default=str)
+
+
+def _file_name(thread_id: str) -> str:
+    return hashlib.sha256(thread_id.encode()).hexdigest()[:32]
 
 
 @asynccontextmanager
-async def open_threads(file: Path) -> AsyncIterator[ThreadStore]:
+async def open_threads(file: Path, durable: Durable = "normal") -> AsyncIterator[ThreadStore]:
     """Open the threads in a SQLite file; it is made where it is not there.
+
+    Args:
+        file: The database.
+        durable: What a power loss may cost; see ``saver.Durable``.
 
     Raises:
         BenchAIError: the file cannot be made or opened, or is no SQLite database.
@@ -175,12 +267,12 @@ async def open_threads(file: Path) -> AsyncIterator[ThreadStore]:
     async with AsyncExitStack() as stack:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            connection = await stack.enter_async_context(aiosqlite.connect(file, timeout=BUSY_SECONDS))
-            # whoever imported langgraph first: nothing but known types comes back from a checkpoint
-            saver = AsyncSqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
-            await saver.setup()
-            await connection.execute(_TABLE)
-            await connection.commit()
+            # each statement commits itself: a transaction that waited for the event loop would hold the saver up,
+            # and with it the loop
+            opening = aiosqlite.connect(file, timeout=BUSY_SECONDS, isolation_level=None)
+            connection = await stack.enter_async_context(opening)
+            saver = stack.enter_context(open_saver(file, durable))
+            await connection.executescript(_TABLES + journal.TABLE)
         except (OSError, sqlite3.Error) as error:
             hint = "check its folder's permissions, move the file away if it is damaged, or set BENCHAI_HOME"
             raise BenchAIError(f"the threads in {str(file)!r} cannot be opened: {error}", hint=hint) from error

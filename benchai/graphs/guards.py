@@ -9,6 +9,10 @@ from langchain_core.messages import AIMessage
 
 from benchai.events import StopReason, Usage
 
+# a run wraps up when this share of its tokens or of its time is left
+LOW = 0.1
+LOW_SECONDS = 30.0
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -37,13 +41,16 @@ class Ledger:
     completion_tokens: int = 0
     began: float = field(default_factory=time.monotonic)
 
-    def begin_step(self) -> int:
+    def begin_step(self, wrap_up: bool = False) -> int:
         """Count a call of a model that is about to be made; returns its number, from 1.
+
+        Args:
+            wrap_up: The call that ends a run may be one more than ``budget.steps``.
 
         Raises:
             BudgetSpent: a limit is reached.
         """
-        if self.steps >= self.budget.steps:
+        if self.steps >= self.budget.steps + wrap_up:
             raise BudgetSpent("budget_steps", f"stopped after {self.steps} steps (budgets.steps)")
         if self.tokens >= self.budget.tokens:
             raise BudgetSpent(
@@ -75,6 +82,16 @@ class Ledger:
     def seconds_left(self) -> float:
         """Wall time that is left; negative when it is over."""
         return self.began + self.budget.seconds - time.monotonic()
+
+    def low(self) -> tuple[StopReason, str] | None:
+        """The limit that is near, so that no more than a last call should be made, and how near; None if none is."""
+        if self.steps >= self.budget.steps:
+            return "budget_steps", f"all {self.budget.steps} steps are used (budgets.steps)"
+        if self.tokens_left < LOW * self.budget.tokens:
+            return "budget_tokens", f"{self.tokens_left} of {self.budget.tokens} tokens are left (budgets.tokens)"
+        if self.seconds_left < min(LOW * self.budget.seconds, LOW_SECONDS):
+            return "budget_time", f"{self.seconds_left:.0f} of {self.budget.seconds:g} s are left (budgets.seconds)"
+        return None
 
     def usage(self) -> Usage:
         """The tokens as an event carries them."""

@@ -2,74 +2,116 @@
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypedDict
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 
 from benchai import events
+from benchai.agents.context import Compaction, Context
 from benchai.agents.images import has_image, without_images
-from benchai.agents.messages import arguments_of, close_open_calls, text_of
+from benchai.agents.messages import aside, close_open_calls, is_question, text_of
 from benchai.agents.prompts import prompt
+from benchai.errors import EndpointError
+from benchai.events import StopReason
 from benchai.graphs.context import RunContext
+from benchai.graphs.guards import BudgetSpent
+from benchai.graphs.loops import find_loop
 from benchai.graphs.registry import Workflow
 
 ROLE = "general"
 VISION = "vision"
+WRAP_UP = "There is no time for more. Answer now with what you have, without tools."
+LOOPED = "You repeat yourself. Answer now with what you have, without tools."
 
 
-class ReactState(TypedDict):
-    """The conversation, the user's task first."""
+class ReactState(TypedDict, total=False):
+    """The conversation, the user's task first.
+
+    ``role`` is whose model thinks, ``compaction`` what of the conversation is shortened for it, ``stop_reason`` what
+    ended the run before the model was done.
+    """
 
     messages: Annotated[list[AnyMessage], add_messages]
+    role: str
+    compaction: dict[str, Any]
+    stop_reason: StopReason | None
 
 
 async def think(state: ReactState, runtime: Runtime[RunContext]) -> ReactState:
     """Ask the model for its next thought: a tool call, or the answer."""
     context = runtime.context
-    role, messages = who_answers(state["messages"])
+    role, messages = who_answers(state["messages"], state.get("role") or ROLE)
     conversation = [SystemMessage(prompt("react")), *close_open_calls(messages)]
-    reply = await context.call(role, conversation, context.tools.schemas())
-    step = context.ledger.steps
+    window = context.window(role, Compaction(**state.get("compaction", {})))
+    reason, why = must_wrap_up(state["messages"], context)
+    if reason is not None:
+        return await wrap_up(context, role, conversation, window, reason, why)
+    reply = await context.call(role, conversation, context.tools.schemas(), window=window)
     if reply.tool_calls and text_of(reply):
-        context.emit(events.Thought(step=step, text=text_of(reply)))
-    return {"messages": [reply]}
+        context.emit(events.Thought(step=context.ledger.steps, text=text_of(reply)))
+    low = context.ledger.low() if reply.tool_calls else None
+    if low is not None and low[0] == "budget_steps":
+        # the results of these calls would be of no use: nobody could look at them
+        ended = await wrap_up(context, role, conversation, window, *low)
+        return ended | {"messages": [reply, *ended["messages"]]}
+    return {"messages": [reply], "compaction": asdict(window.state)}
 
 
-def who_answers(messages: list[AnyMessage]) -> tuple[str, list[AnyMessage]]:
+def who_answers(messages: list[AnyMessage], role: str = ROLE) -> tuple[str, list[AnyMessage]]:
     """The role that goes on with a conversation, and the conversation as that role can read it.
 
     A question with an image is the vision model's; earlier images are no more than mentioned to a text model.
     """
-    question = next((message for message in reversed(messages) if isinstance(message, HumanMessage)), None)
+    question = next((message for message in reversed(messages) if is_question(message)), None)
     if question is not None and has_image(question):
         return VISION, messages
-    return ROLE, [without_images(message) for message in messages]
+    return role, [without_images(message) for message in messages]
+
+
+def must_wrap_up(messages: list[AnyMessage], context: RunContext) -> tuple[StopReason | None, str]:
+    """Why the model has to answer now, if it has to."""
+    polling = [name for name in context.tools.names() if context.tools.get(name).polling]
+    loop = find_loop(messages, polling)
+    if loop is not None and loop.hopeless:
+        return "loop", f"the model repeats itself ({loop.kind})"
+    low = context.ledger.low()
+    # who asked a moment ago has no results that a last call could use
+    return low if low is not None and not is_question(messages[-1]) else (None, "")
+
+
+async def wrap_up(
+    context: RunContext, role: str, conversation: list[AnyMessage], window: Context, reason: StopReason, why: str
+) -> ReactState:
+    """Ask for an answer with what is there; the run ends with ``reason`` whatever comes."""
+    context.emit(events.BudgetLow(reason=reason, detail=f"{why}; asking for an answer now"))
+    asked = [*conversation, aside(LOOPED if reason == "loop" else WRAP_UP)]
+    text = ""
+    try:
+        reply = await context.call(
+            role, asked, context.tools.schemas(), window=window, tool_choice="none", wrap_up=True
+        )
+        text = text_of(reply)
+    except (EndpointError, BudgetSpent) as error:
+        context.emit(events.Notice(text=f"there is no answer: {error}"))
+    messages: list[AnyMessage] = [AIMessage(text)] if text else []
+    return {"messages": messages, "stop_reason": reason, "compaction": asdict(window.state)}
 
 
 async def act(state: ReactState, runtime: Runtime[RunContext]) -> ReactState:
     """Run the tools that the last reply calls."""
     last = state["messages"][-1]
     assert isinstance(last, AIMessage)
-    calls = [(call, arguments_of(last, call)) for call in last.tool_calls]
-    results = await asyncio.gather(*(_observe(call, arguments, runtime.context) for call, arguments in calls))
-    return {"messages": list(results)}
-
-
-async def _observe(call: ToolCall, arguments: dict[str, Any] | str, context: RunContext) -> ToolMessage:
-    step, call_id, name = context.ledger.steps, str(call["id"]), call["name"]
-    context.emit(events.ToolCall(step=step, id=call_id, name=name, arguments=arguments))
-    result = await context.tools.invoke(name, arguments, context.tool_context)
-    context.emit(events.Observation(step=step, id=call_id, name=name, ok=result.ok, text=result.text))
-    return ToolMessage(result.text, tool_call_id=call_id, name=name, status="success" if result.ok else "error")
+    return {"messages": list(await runtime.context.act(last, state["messages"][:-1]))}
 
 
 def _next(state: ReactState) -> Literal["act", "__end__"]:
     last = state["messages"][-1]
-    return "act" if isinstance(last, AIMessage) and last.tool_calls else "__end__"
+    calls = isinstance(last, AIMessage) and last.tool_calls
+    return "act" if calls and state.get("stop_reason") is None else "__end__"
 
 
 def build() -> StateGraph[ReactState, RunContext, ReactState, ReactState]:
@@ -88,4 +130,5 @@ WORKFLOW = Workflow(
     description="Reason, call tools and answer (thought, action, observation)",
     build=build,
     roles=(ROLE,),
+    reset={"stop_reason": None},
 )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchai.bench import MAX_TASK_BYTES, check_task, check_thread_id, check_workspace
 from benchai.cli.app import main
 from benchai.cli.run import parse_roles, read_task
 from benchai.errors import UsageError
+from benchai.graphs.checks import MAX_TASK_BYTES, check_task, check_thread_id, check_workspace
 
 
 class Stdin(io.TextIOWrapper):

@@ -1,0 +1,132 @@
+"""The checkpointer: LangGraph's SQLite saver, used from the event loop without a hop to a thread for each write.
+
+A write takes about a tenth of a millisecond in WAL mode. Where another process holds the database longer than
+``PATIENCE``, the write waits in a thread instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+#: "normal": a write survives the death of the process at once, a power loss may cost the last ones; "full": nothing.
+Durable = Literal["normal", "full"]
+PATIENCE_MS = 50
+BUSY_MS = 30_000
+T = TypeVar("T")
+
+
+class Rider(Protocol):
+    """Rows that are written in the transactions of checkpoints, so that they cost none of their own."""
+
+    def write(self, cursor: sqlite3.Cursor) -> int:
+        """Write what waits; how many rows."""
+        ...
+
+    def written(self, count: int) -> None:
+        """The transaction of so many rows is through."""
+        ...
+
+
+class LoopSqliteSaver(SqliteSaver):
+    """A SQLite saver for one event loop; its connection may be used from any thread, one at a time."""
+
+    def __init__(self, conn: sqlite3.Connection, *, serde: SerializerProtocol | None = None) -> None:
+        super().__init__(conn, serde=serde)
+        self.riders: list[Rider] = []
+        # while a write waits in a thread, the loop must not wait for the saver's own lock
+        self._one_at_a_time = asyncio.Lock()
+
+    @contextmanager
+    def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
+        """A cursor; the riders' rows go with its transaction."""
+        riders = tuple(self.riders) if transaction else ()
+        with super().cursor(transaction) as cursor:
+            yield cursor
+            counts = [rider.write(cursor) for rider in riders]
+        for rider, count in zip(riders, counts, strict=True):
+            rider.written(count)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that a config names, or the thread's last."""
+        return await self._do(lambda: self.get_tuple(config))
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Checkpoints, the newest first."""
+        for found in await self._do(lambda: list(self.list(config, filter=filter, before=before, limit=limit))):
+            yield found
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Keep a checkpoint."""
+        return await self._do(lambda: self.put(config, checkpoint, metadata, new_versions))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Keep what a node wrote before its step is whole."""
+        await self._do(lambda: self.put_writes(config, writes, task_id, task_path))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete all checkpoints of a thread."""
+        await self._do(lambda: self.delete_thread(thread_id))
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        async with self._one_at_a_time:
+            try:
+                return work()
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) and "busy" not in str(error):
+                    raise
+            self.conn.rollback()
+            return await asyncio.to_thread(self._patiently, work)
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        with self.lock:
+            self.conn.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        try:
+            return work()
+        finally:
+            with self.lock:
+                self.conn.execute(f"PRAGMA busy_timeout={PATIENCE_MS}")
+
+
+@contextmanager
+def open_saver(file: Path, durable: Durable = "normal") -> Iterator[LoopSqliteSaver]:
+    """A saver on a SQLite file, closed with the context.
+
+    Raises:
+        sqlite3.Error: it is no database, or can't be opened.
+    """
+    connection = sqlite3.connect(file, timeout=BUSY_MS / 1000, check_same_thread=False)
+    try:
+        # nothing but known types comes back from a checkpoint, whoever imported langgraph first
+        saver = LoopSqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+        saver.setup()
+        connection.execute(f"PRAGMA synchronous={durable.upper()}")
+        connection.execute(f"PRAGMA busy_timeout={PATIENCE_MS}")
+        yield saver
+    finally:
+        connection.close()

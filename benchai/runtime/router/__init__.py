@@ -1,0 +1,1 @@
+"""Which role and which workflow a request goes to."""
