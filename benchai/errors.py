@@ -4,6 +4,7 @@ BenchAIError
     UsageError            the caller asked for something that cannot be done as asked
         UnknownWorkflow   no workflow of that name
         UnknownThread     no thread of that id
+        Refused           a run cannot begin as asked
     ConfigError           benchai.yaml (or an override of it) is wrong
     ModelFileError        a model file is missing, no GGUF, or truncated
     EngineError           the program that serves a GGUF
@@ -70,6 +71,10 @@ class UnknownThread(UsageError):
     """No thread of that id has a checkpoint."""
 
     status = 404
+
+
+class Refused(UsageError):
+    """A run cannot begin as asked; the thread is as it was."""
 
 
 class ConfigError(BenchAIError):

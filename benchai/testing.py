@@ -85,6 +85,7 @@ class Exchange:
         self.handler.send_response(200)
         self.handler.send_header("Content-Type", "text/event-stream")
         self.handler.send_header("Transfer-Encoding", "chunked")
+        self.handler.send_header("Connection", "close")
         self.handler.end_headers()
 
     def data(self, text: str) -> None:
@@ -124,6 +125,7 @@ class Exchange:
         self.handler.send_response(status)
         self.handler.send_header("Content-Type", "application/json")
         self.handler.send_header("Content-Length", str(len(data)))
+        self.handler.send_header("Connection", "close")
         self.handler.end_headers()
         self.handler.wfile.write(data)
 

@@ -96,7 +96,7 @@ def show_wrong(part: Part, most: int) -> None:
         shown[one["workflow"]] = shown.get(one["workflow"], 0) + 1
         if shown[one["workflow"]] <= most:
             print(f"- {one['workflow']}: {one['task']!r} ended with {one['stop_reason']} {one['error']}")
-            print(f"  chosen {one['chosen']!r} ({one['best']!r} fits), answer {one['output']!r}")
+            print(f"  chosen {one['chosen']!r} (fits: {', '.join(one['fits'])}), answer {one['output']!r}")
 
 
 def main() -> None:

@@ -84,7 +84,8 @@ class Context:
             needed = await count_tokens(endpoint, messages, request)
             if needed is not None and needed > room:
                 raise ContextExceeded(
-                    f"the prompt has {needed} tokens, the context of {endpoint.model!r} {endpoint.n_ctx}",
+                    f"the prompt is too long for the model {endpoint.model!r}: {needed} tokens, "
+                    f"the context has {endpoint.n_ctx}",
                     n_prompt_tokens=needed,
                     n_ctx=endpoint.n_ctx,
                     hint=f"raise models.{endpoint.model}.context, or shorten the task",

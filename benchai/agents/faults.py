@@ -111,7 +111,8 @@ def _lost(error: BaseException, endpoint: Endpoint) -> EndpointError:
     cause = next(one for one in _causes(error) if isinstance(one, httpx.TransportError))
     reason = str(cause) or type(cause).__name__
     message = f"the model {endpoint.model!r} at {endpoint.base_url} cannot be reached: {reason}"
-    if endpoint.placement == "remote":
+    # a connection that was kept from an earlier call may be closed by now: that is no sign of a server that is gone
+    if endpoint.placement == "remote" and isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
         return EndpointError(message, hint="check that the server runs, and its address in benchai.yaml")
     return EndpointLost(message, hint="its log says why; 'benchai doctor' names the folder")
 

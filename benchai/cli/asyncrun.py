@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # a run that is asked to stop at its next step may take so many seconds to get there
-GRACE = 10.0
+GRACE = 5.0
 
 
 class Interrupted(Exception):

@@ -20,7 +20,7 @@ from langgraph.types import Command, StateSnapshot
 
 from benchai.agents.messages import clean, last_question, text_of
 from benchai.agents.role import MODEL
-from benchai.errors import UsageError
+from benchai.errors import Refused, UsageError
 from benchai.events import Answer, ApprovalRequested, Notice, StopReason
 from benchai.graphs.approvals import Approval, Question, decisions_of, every, pending
 from benchai.graphs.context import RunContext
@@ -48,10 +48,6 @@ class Beginning:
     inputs: dict[str, Any] | None = None
     decisions: Any = None
     checkpoint: str | None = None
-
-
-class Refused(UsageError):
-    """A run cannot begin as asked; the thread is as it was."""
 
 
 @dataclass

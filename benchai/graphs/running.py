@@ -13,10 +13,10 @@ from typing import Any
 
 from langgraph.runtime import RunControl
 
-from benchai.errors import BenchAIError
+from benchai.errors import BenchAIError, Refused
 from benchai.events import ApprovalRequested, Delta, Event, ModelCall, Result, RunStarted, StopReason
 from benchai.graphs.checkpoints import KEEP_EVENT, ThreadStore
-from benchai.graphs.execution import Approver, Beginning, Refused
+from benchai.graphs.execution import Approver, Beginning
 from benchai.graphs.guards import Ledger
 from benchai.graphs.registry import Workflow
 

@@ -20,18 +20,19 @@ from scripts.tiny_model.tasks.turn import Turn
 from scripts.tiny_vision import questions
 
 Judge = Callable[[str], Awaitable[bool]]
+REACT, ORCHESTRATOR, CODER = "react", "orchestrator-worker", "planner-coder-reviewer"
 
 
 @dataclass(frozen=True)
 class Task:
     """A task: what the workspace holds for it, its inputs and images, whether an answer is right.
 
-    ``best`` is the workflow that the router should choose.
+    ``fits`` are the workflows that the router may choose: two calculations are a task for an agent, or for two workers.
     """
 
     text: str
     judge: Judge
-    best: str
+    fits: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     images: Sequence[bytes] = ()
@@ -74,7 +75,8 @@ def calculated(turn: Turn, both: bool) -> Task:
     """The task of a turn: its last result is the answer, or ``both`` are."""
     results = [result for _, _, result in called(turn)]
     values = results if both else results[-1:]
-    return Task(turn.talk.messages[0]["content"], sure(lambda output: gives(output, values)), "react")
+    fits = (REACT, ORCHESTRATOR) if both else (REACT,)
+    return Task(turn.talk.messages[0]["content"], sure(lambda output: gives(output, values)), fits)
 
 
 def listing(draw: Draw) -> Task:
@@ -91,7 +93,7 @@ def listing(draw: Draw) -> Task:
     def right(output: str) -> bool:
         return all(name in output for name in names)
 
-    return Task(turn.talk.messages[0]["content"], sure(right), "react", made)
+    return Task(turn.talk.messages[0]["content"], sure(right), (REACT,), made)
 
 
 def reading(draw: Draw) -> Task:
@@ -104,7 +106,7 @@ def reading(draw: Draw) -> Task:
             break
     first = result.split("\n")[0].strip()
     task = turn.talk.messages[0]["content"]
-    return Task(task, sure(lambda output: first in output), "react", {arguments["path"]: result})
+    return Task(task, sure(lambda output: first in output), (REACT,), {arguments["path"]: result})
 
 
 def react(draw: Draw) -> Task:
@@ -135,7 +137,7 @@ def coded(draw: Draw) -> Task:
         code = [text for path, text in added(output).items() if "test" not in path]
         return len(code) == 1 and await passes(code[0], [wanted])
 
-    return Task(coding.task(draw, wanted), right, "planner-coder-reviewer")
+    return Task(coding.task(draw, wanted), right, (CODER,))
 
 
 # ---- orchestrator-worker
@@ -151,7 +153,8 @@ def calculations(draw: Draw) -> Task:
             break
     if len(parts) > len(wanted):
         values.append(calculate.evaluated(" + ".join(values)))
-    return Task(text, sure(lambda output: gives(output, values)), "orchestrator-worker")
+    fits = (ORCHESTRATOR,) if len(parts) > 2 else (ORCHESTRATOR, REACT)
+    return Task(text, sure(lambda output: gives(output, values)), fits)
 
 
 def functions(draw: Draw) -> Task:
@@ -162,7 +165,7 @@ def functions(draw: Draw) -> Task:
     async def right(output: str) -> bool:
         return await passes("\n\n".join(blocks(output)), wanted)
 
-    return Task(text, right, "orchestrator-worker" if len(wanted) > 1 else "planner-coder-reviewer")
+    return Task(text, right, (ORCHESTRATOR,) if len(wanted) > 1 else (CODER,))
 
 
 def orchestrated(draw: Draw) -> Task:
@@ -176,7 +179,7 @@ def orchestrated(draw: Draw) -> Task:
 def written(draw: Draw) -> Task:
     """A short text."""
     item = writing.piece(draw)
-    return Task(writing.asked(draw, item), sure(lambda output: meets(output, item)), "reflection")
+    return Task(writing.asked(draw, item), sure(lambda output: meets(output, item)), ("reflection",))
 
 
 def scored(draw: Draw) -> Task:
@@ -185,7 +188,7 @@ def scored(draw: Draw) -> Task:
     stated = [writing.criterion(draw, item, slot) for _, slot in writing.requirements(item)]
     inputs = {"criteria": stated} if draw.chance(0.7) else {}
     text = writing.asked(draw, item)
-    return Task(text, sure(lambda output: meets(output, item)), "reflection", inputs=inputs)
+    return Task(text, sure(lambda output: meets(output, item)), ("reflection",), inputs=inputs)
 
 
 def criteria_in_words(draw: Draw) -> Task:
@@ -193,7 +196,7 @@ def criteria_in_words(draw: Draw) -> Task:
     item = writing.piece(draw)
     named = " and ".join(item.values[slot] for slot in item.kind.slots)
     text = f"{writing.asked(draw, item).rstrip('.')}. It must contain {named}."
-    return Task(text, sure(lambda output: meets(output, item)), "evaluator-optimizer")
+    return Task(text, sure(lambda output: meets(output, item)), ("evaluator-optimizer",))
 
 
 # ---- pictures
@@ -219,7 +222,7 @@ def seen(draw: Draw) -> Task:
     def right(output: str) -> bool:
         return all(word in output.lower() for word in words)
 
-    return Task(asked.text, sure(right), "vision", images=[painted(asked.scene)])
+    return Task(asked.text, sure(right), ("vision",), images=[painted(asked.scene)])
 
 
 # ---- all of them

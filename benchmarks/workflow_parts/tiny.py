@@ -31,7 +31,7 @@ class Ran:
     stop_reason: str
     output: str
     right: bool
-    best: str
+    fits: tuple[str, ...]
     chosen: str
     error: str
     seconds: float
@@ -77,7 +77,7 @@ async def run_one(bench: Bench, workflow: str, task: Task) -> Ran:
     details = [event.detail for event in events if isinstance(event, Step) and event.node == "choose"]
     chosen = details[0].partition(":")[0].partition(",")[0] if details else ""
     right = reason == "completed" and await task.judge(output)
-    return Ran(task.text, reason, output, right, task.best, chosen, error, seconds)
+    return Ran(task.text, reason, output, right, task.fits, chosen, error, seconds)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def rate(workflow: str, runs: Sequence[Ran]) -> Rate:
     ends: dict[str, int] = {}
     for one in runs:
         ends[one.stop_reason] = ends.get(one.stop_reason, 0) + 1
-    chosen = sum(one.completed and one.chosen == one.best for one in runs) if workflow == "router" else None
+    chosen = sum(one.completed and one.chosen in one.fits for one in runs) if workflow == "router" else None
     seconds = statistics.median(one.seconds for one in runs)
     completed, right = sum(one.completed for one in runs), sum(one.right for one in runs)
     return Rate(workflow, len(runs), completed, right, chosen, seconds, ends)
@@ -117,7 +117,7 @@ async def through_workflows(bench: Bench, workflows: Sequence[str], count: int, 
         note(f"tiny: {workflow}")
         runs = [await run_one(bench, workflow, task) for task in held_out(workflow, count, seed)]
         rates.append(rate(workflow, runs))
-        misled = [one for one in runs if workflow == "router" and one.chosen != one.best]
+        misled = [one for one in runs if workflow == "router" and one.chosen not in one.fits]
         wrong += [{"workflow": workflow, **asdict(one)} for one in runs if not one.right or one in misled]
     rows = [asdict(one) | {"met": one.met} for one in rates] + [{"wrong": wrong}]
     return Part("tiny", rows, rate_table(rates))

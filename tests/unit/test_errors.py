@@ -95,7 +95,7 @@ def test_public_names() -> None:
     assert sorted(benchai.__all__) == benchai.__all__
     for name in benchai.__all__:
         assert getattr(benchai, name) is not None
-    assert set(benchai.__all__) <= {*dir(benchai), "Bench"}
+    assert set(benchai.__all__) <= {*dir(benchai), "Bench", "workflow"}
     with pytest.raises(AttributeError, match="has no attribute 'Fleet'"):
         benchai.Fleet  # noqa: B018
 
