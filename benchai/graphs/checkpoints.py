@@ -22,7 +22,7 @@ from benchai.errors import BenchAIError, UnknownThread, UsageError, did_you_mean
 from benchai.events import Event, RunStarted
 from benchai.graphs import journal
 from benchai.graphs.history import Point, points_of
-from benchai.graphs.journal import Calls
+from benchai.graphs.journal import Calls, closed
 from benchai.graphs.saver import Durable, LoopSqliteSaver, open_saver
 
 KEEP_EVENT = "INSERT INTO benchai_events (thread_id, run_id, event) VALUES (?, ?, ?)"
@@ -118,10 +118,12 @@ class ThreadStore:
         self._before[thread_id] = known
         now = time.time()
         title = " ".join(task.split())[:TITLE_CHARS]
-        await self._db.execute(
-            "INSERT INTO benchai_threads VALUES (?, ?, ?, ?, ?, NULL)"
-            " ON CONFLICT (thread_id) DO UPDATE SET updated = excluded.updated, stop_reason = NULL",
-            (thread_id, workflow, title, now, now),
+        await closed(
+            self._db.execute(
+                "INSERT INTO benchai_threads VALUES (?, ?, ?, ?, ?, NULL)"
+                " ON CONFLICT (thread_id) DO UPDATE SET updated = excluded.updated, stop_reason = NULL",
+                (thread_id, workflow, title, now, now),
+            )
         )
 
     async def end(self, thread_id: str, stop_reason: str) -> None:
@@ -129,18 +131,22 @@ class ThreadStore:
         if thread_id not in self._before:
             return
         del self._before[thread_id]
-        await self._db.execute(
-            "UPDATE benchai_threads SET updated = ?, stop_reason = ? WHERE thread_id = ?",
-            (time.time(), stop_reason, thread_id),
+        await closed(
+            self._db.execute(
+                "UPDATE benchai_threads SET updated = ?, stop_reason = ? WHERE thread_id = ?",
+                (time.time(), stop_reason, thread_id),
+            )
         )
 
     async def take_back(self, thread_id: str) -> None:
         """Leave a thread as it was before the run that ``begin`` noted: it could not begin."""
         before = self._before.pop(thread_id)
         if before is not None:
-            await self._db.execute(
-                "UPDATE benchai_threads SET updated = ?, stop_reason = ? WHERE thread_id = ?",
-                (before.updated, before.stop_reason, thread_id),
+            await closed(
+                self._db.execute(
+                    "UPDATE benchai_threads SET updated = ?, stop_reason = ? WHERE thread_id = ?",
+                    (before.updated, before.stop_reason, thread_id),
+                )
             )
 
     async def messages(self, thread_id: str) -> list[AnyMessage]:
@@ -177,7 +183,7 @@ class ThreadStore:
         with self.lock(thread_id):
             await self.saver.adelete_thread(thread_id)
             for table in _OURS:
-                await self._db.execute(f"DELETE FROM {table} WHERE thread_id = ?", (thread_id,))  # noqa: S608
+                await closed(self._db.execute(f"DELETE FROM {table} WHERE thread_id = ?", (thread_id,)))  # noqa: S608
             shutil.rmtree(self.results(thread_id), ignore_errors=True)
             self._lock_file(thread_id).unlink(missing_ok=True)
 
@@ -215,7 +221,7 @@ class ThreadStore:
     async def keep_events(self, thread_id: str, run_id: str, found: Sequence[Event], resumed: bool = False) -> None:
         """Keep events of a run with its thread; ``resumed`` tells that the run goes on with the one before it."""
         row = self.event_row(thread_id, run_id, resumed)
-        await self._db.executemany(KEEP_EVENT, [row(event) for event in found])
+        await closed(self._db.executemany(KEEP_EVENT, [row(event) for event in found]))
 
     def event_row(self, thread_id: str, run_id: str, resumed: bool = False) -> Callable[[Event], tuple[str, str, str]]:
         """Makes the row of an event, for ``KEEP_EVENT``."""

@@ -77,7 +77,8 @@ async def evaluate(state: EvaluatorState, runtime: Runtime[RunContext]) -> Evalu
     parts = [f"Task: {task_of(state['messages'])}", f"Text:\n{state['text']}"]
     if state["criteria"]:
         parts.insert(1, "Criteria:\n" + numbered(state["criteria"]))
-    found = await runtime.context.decide(ROLE, "evaluator", "\n\n".join(parts), Evaluation, complaint_for(state))
+    said = await runtime.context.decide(ROLE, "evaluator", "\n\n".join(parts), Evaluation, complaint_for(state))
+    found = of_criteria(said, state["criteria"])
     unmet = [check.criterion for check in found.checks if not check.met]
     runtime.context.emit(
         events.Thought(step=runtime.context.ledger.steps, text=f"score {found.score:g}: {found.feedback or 'good'}")
@@ -94,9 +95,20 @@ def complaint_for(state: EvaluatorState) -> Any:
 
     def complaint(found: Evaluation) -> str | None:
         wanted = len(state["criteria"])
-        return f"{len(found.checks)} checks for {wanted} criteria" if wanted and len(found.checks) != wanted else None
+        return f"{len(found.checks)} checks for {wanted} criteria" if len(found.checks) < wanted else None
 
     return complaint
+
+
+def of_criteria(found: Evaluation, criteria: list[str]) -> Evaluation:
+    """An evaluation without checks that nobody asked for; small models add some of their own."""
+    if not criteria or len(found.checks) == len(criteria):
+        return found
+    stated = {" ".join(one.lower().split()) for one in criteria}
+    named = [check for check in found.checks if " ".join(check.criterion.lower().split()) in stated]
+    checks = named if len(named) == len(criteria) else found.checks[: len(criteria)]
+    met = sum(check.met for check in checks)
+    return Evaluation(checks=checks, score=10 * met / len(checks), feedback=found.feedback if met < len(checks) else "")
 
 
 async def finish(state: EvaluatorState, runtime: Runtime[RunContext]) -> EvaluatorState:

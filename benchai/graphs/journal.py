@@ -6,6 +6,7 @@ It outlives the process: a run that goes on after a kill does not make a call a 
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 
 import aiosqlite
 
@@ -23,6 +24,11 @@ CREATE TABLE IF NOT EXISTS benchai_calls (
 """
 KEPT_CHARS = 1_000_000
 UNSURE = "Error: the run was interrupted while this ran. It may have taken effect: look before you call it again"
+
+
+async def closed(statement: Awaitable[aiosqlite.Cursor]) -> None:
+    """Run a statement and close its cursor in the connection's thread: the loop's would disturb the next statement."""
+    await (await statement).close()
 
 
 class Calls:
@@ -46,12 +52,14 @@ class Calls:
         known = await self.known(key)
         if known is None:
             row = (self._thread_id, key, time.time())
-            await self._db.execute("INSERT INTO benchai_calls VALUES (?, ?, ?, NULL, NULL)", row)
+            await closed(self._db.execute("INSERT INTO benchai_calls VALUES (?, ?, ?, NULL, NULL)", row))
         return known
 
     async def end(self, key: str, result: ToolResult) -> None:
         """Note how a call ended."""
-        await self._db.execute(
-            "UPDATE benchai_calls SET ok = ?, result = ? WHERE thread_id = ? AND call_id = ?",
-            (result.ok, result.text[:KEPT_CHARS], self._thread_id, key),
+        await closed(
+            self._db.execute(
+                "UPDATE benchai_calls SET ok = ?, result = ? WHERE thread_id = ? AND call_id = ?",
+                (result.ok, result.text[:KEPT_CHARS], self._thread_id, key),
+            )
         )

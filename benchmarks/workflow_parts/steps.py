@@ -62,8 +62,13 @@ def costs(setting: str, found: Rounds) -> list[Cost]:
     return made
 
 
-def measured(loops: Sequence[LoopProcess], setting: Setting, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Milliseconds a step by framework; the frameworks take turns, each after a run that warms it up."""
+def measured(
+    loops: Sequence[LoopProcess], setting: Setting, rounds: int, failed: list[str]
+) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds a step by framework; the frameworks take turns, each after a run that warms it up.
+
+    One that fails is left out, and told of in ``failed``; all would be worth nothing without the bare loop.
+    """
     found: dict[str, list[tuple[float, float]]] = {loop.framework: [] for loop in loops}
     order = list(loops)
     for _ in range(rounds):
@@ -72,9 +77,12 @@ def measured(loops: Sequence[LoopProcess], setting: Setting, rounds: int) -> dic
             task = f"go {setting.steps} steps"
             took = loop.ask(task=task, runs=setting.runs, at_once=setting.at_once, steps=setting.steps)
             if "wall" not in took:
-                raise RuntimeError(f"{loop.framework}, {setting}: {took}")
+                failed.append(f"{loop.framework}, {setting}: {took}")
+                found.pop(loop.framework, None)
+                continue
             each = setting.runs * setting.steps / 1000
-            found[loop.framework].append((took["wall"] / each, took["cpu"] / each))
+            if loop.framework in found:
+                found[loop.framework].append((took["wall"] / each, took["cpu"] / each))
         # nobody always comes after the same one
         order = [*order[1:], order[0]]
     return found
@@ -83,17 +91,17 @@ def measured(loops: Sequence[LoopProcess], setting: Setting, rounds: int) -> dic
 def measure(rounds: int, peers_python: Path | None) -> Part:
     """All frameworks that are there."""
     made: list[Cost] = []
-    missing: dict[str, str] = {}
+    notes: list[str] = []
     with instant_server() as url, ExitStack() as stack:
         loops = [stack.enter_context(LoopProcess(name, url, peers_python)) for name in FRAMEWORKS]
-        missing = {loop.framework: loop.missing for loop in loops if loop.missing}
+        notes += [f"{loop.framework}: {loop.missing}" for loop in loops if loop.missing]
         loops = [loop for loop in loops if not loop.missing]
         for setting in SETTINGS:
             note(f"step: {setting}")
             # a round of the longest runs takes as long as all others together
             count = rounds if setting.steps * setting.runs < 500 else max(3, rounds // 3)
-            made += costs(str(setting), measured(loops, setting, count))
-    return Part("step", [asdict(one) for one in made], table(made), [f"{name}: {why}" for name, why in missing.items()])
+            made += costs(str(setting), measured(loops, setting, count, notes))
+    return Part("step", [asdict(one) for one in made], table(made), notes)
 
 
 def table(made: Sequence[Cost]) -> list[list[Any]]:
@@ -102,7 +110,7 @@ def table(made: Sequence[Cost]) -> list[list[Any]]:
     lines: list[list[Any]] = [["ms a step: wall / CPU (ratios)", *settings]]
     for framework in dict.fromkeys(one.framework for one in made):
         cells = {one.setting: _cell(one) for one in made if one.framework == framework}
-        lines.append([framework, *(cells[setting] for setting in settings)])
+        lines.append([framework, *(cells.get(setting, "failed") for setting in settings)])
     return lines
 
 

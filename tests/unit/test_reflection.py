@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from benchai.graphs.evaluator_optimizer import Check, Evaluation, complaint_for, feedback_of
+from benchai.graphs.evaluator_optimizer import Check, Evaluation, complaint_for, feedback_of, of_criteria
 from benchai.graphs.reflection import is_approved, open_points, what_to_change
 
 
@@ -73,3 +73,11 @@ def test_every_criterion_is_checked() -> None:
     assert complain(evaluation(True)) == "1 checks for 2 criteria"
     assert complain(evaluation(True, False)) is None
     assert complaint_for({"criteria": []})(evaluation(True)) is None
+
+
+def test_checks_that_nobody_asked_for_do_not_count() -> None:
+    said = evaluation(True, True, False, feedback="Shorter.")
+    kept = of_criteria(said, ["c0", "C1"])
+    assert ([check.criterion for check in kept.checks], kept.score, kept.feedback) == (["c0", "c1"], 10, "")
+    assert [check.criterion for check in of_criteria(said, ["x", "y"]).checks] == ["c0", "c1"]
+    assert of_criteria(said, []) is said
