@@ -39,10 +39,11 @@ lint: $(VENV)/installed-dev ## Lint, types and import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/installed-dev ## Benchmarks: the tiny models on their held-out tasks, the fleet
+bench: $(VENV)/installed-dev ## Benchmarks: the tiny models on their held-out tasks, the fleet, the workflows
 	@$(BIN)/python benchmarks/tiny_model.py
 	@$(BIN)/python benchmarks/tiny_vision.py
 	@$(BIN)/python benchmarks/fleet.py
+	@$(BIN)/python benchmarks/workflows.py
 
 tiny-model: $(VENV)/installed-train ## Train the bundled model anew (CPU only)
 	@$(BIN)/python -m scripts.tiny_model

@@ -382,18 +382,18 @@ class Terminal:
     def __init__(self) -> None:
         self.ours, self.theirs = os.openpty()
         self.seen = ""
+        self.place = 0
 
     def type(self, text: str) -> None:
         os.write(self.ours, text.encode())
 
     def wait_for(self, text: str) -> None:
-        """Read until a text shows, what was seen before left aside."""
-        seen = ""
-        while text not in seen:
+        """Read until a text shows behind the one that was waited for before."""
+        while (found := self.seen.find(text, self.place)) < 0:
             readable, _, _ = select.select([self.ours], [], [], 20)
             assert readable, f"{text!r} does not come: {self.seen}"
-            piece = os.read(self.ours, 4096).decode("utf-8", "replace")
-            seen, self.seen = seen + piece, self.seen + piece
+            self.seen += os.read(self.ours, 4096).decode("utf-8", "replace")
+        self.place = found + len(text)
 
 
 @contextmanager
