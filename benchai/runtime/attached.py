@@ -5,9 +5,11 @@ A lease is a response that stays open: the server frees it when the connection c
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -22,6 +24,8 @@ from benchai.runtime.http import local_client
 from benchai.runtime.serving import ServerRecord
 
 CONNECT_SECONDS = 5.0
+# to look at models' files takes the server a moment
+FIT_SECONDS = 10.0
 EVENTS = {kind.type: kind for kind in (ModelLoading, ModelReady, ModelStopped, Notice)}
 
 
@@ -50,13 +54,33 @@ class AttachedFleet:
                 response = await stack.enter_async_context(client.stream("POST", "/fleet/lease", json=body))
                 # held here: httpx closes the connection, and so the lease, once nobody holds this iterator
                 lines = response.aiter_lines()
-                endpoint = await self._granted(role, response, lines)
+                lease, endpoint = await self._granted(role, response, lines)
             except httpx.TransportError as error:
                 message = f"the server at {self._server.url} cannot be reached: {error}"
                 raise EngineError(message, hint="'benchai serve' starts it") from error
-            yield endpoint
+            doubts: list[bool] = []
+            try:
+                yield replace(endpoint, suspect=doubts.append)
+            finally:
+                if doubts:
+                    await _suspect(client, lease, silent=any(doubts))
 
-    async def _granted(self, role: str, response: httpx.Response, lines: AsyncIterator[str]) -> Endpoint:
+    async def fit_together(self, roles: Collection[str]) -> bool:
+        """See ``Endpoints.fit_together``: the server knows its memory; one that does not answer is not known to fit."""
+        models = dict(self._loaded.model_for(role) for role in roles)
+        local = [name for name, model in models.items() if not model.remote]
+        if len(local) < 2:
+            return True
+        headers = {"Authorization": f"Bearer {self._server.token}"}
+        try:
+            async with local_client(base_url=self._server.url, headers=headers, timeout=FIT_SECONDS) as client:
+                answer = await client.post("/fleet/fit", json={"models": local})
+                return bool(answer.raise_for_status().json() == {"fit": True})
+        except (httpx.HTTPError, ValueError):
+            return False
+
+    async def _granted(self, role: str, response: httpx.Response, lines: AsyncIterator[str]) -> tuple[str, Endpoint]:
+        """The lease, by the name that the server gave it, and what it is for."""
         if response.is_error:
             await response.aread()
             raise error_from(refusal(response.text))
@@ -64,7 +88,7 @@ class AttachedFleet:
             message = json.loads(line) if line.strip() else {}
             kind = message.pop("type", None)
             if kind == "lease":
-                return self._endpoint(role, message)
+                return message.pop("id"), self._endpoint(role, message)
             if kind == "error":
                 raise error_from(message)
             if kind in EVENTS:
@@ -76,6 +100,12 @@ class AttachedFleet:
             # its key stays with the server, ours comes from our own environment
             return remote_endpoint(self._loaded, role, data["model"])
         return Endpoint(**data)
+
+
+async def _suspect(client: httpx.AsyncClient, lease: str, *, silent: bool) -> None:
+    """Tell the server that a call failed; while the lease is held: nobody gets the model before it was looked at."""
+    with contextlib.suppress(httpx.HTTPError):
+        await client.post("/fleet/suspect", json={"lease": lease, "silent": silent}, timeout=CONNECT_SECONDS)
 
 
 def refusal(text: str) -> dict[str, Any]:

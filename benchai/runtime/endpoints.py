@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -11,6 +11,10 @@ Placement = Literal["gpu", "cpu", "remote"]
 
 
 def _nothing() -> None:
+    pass
+
+
+def _no_doubt(silent: bool) -> None:
     pass
 
 
@@ -32,7 +36,8 @@ class Endpoint:
         vision: Whether the model sees images; None where that is not known.
         total_timeout: Seconds that a call may take in all.
         progress: To be called at each piece of a reply: the model visibly works.
-        suspect: To be called when no piece came for ``idle_timeout``: the model is looked at now.
+        suspect: To be called when a call failed: True when no piece came for ``idle_timeout``, False when its
+            connection broke. The model is looked at now, and leased to nobody until it answers or was started again.
     """
 
     role: str
@@ -49,7 +54,7 @@ class Endpoint:
     vision: bool | None = None
     total_timeout: float = 3600
     progress: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
-    suspect: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+    suspect: Callable[[bool], None] = field(default=_no_doubt, repr=False, compare=False)
 
 
 class Endpoints(Protocol):
@@ -66,5 +71,15 @@ class Endpoints(Protocol):
             EngineError: the model could not be started.
             DoesNotFit: there is not enough memory for it.
             Unavailable: it restarts or has failed, or its queue is full; ``retry_after`` says when to come again.
+        """
+        ...
+
+    async def fit_together(self, roles: Collection[str]) -> bool:
+        """Whether the models of these roles can all run at the same time, so that none has to leave for another.
+
+        False where that is not known. Nothing is started or stopped for it.
+
+        Raises:
+            ConfigError: no model serves one of the roles.
         """
         ...

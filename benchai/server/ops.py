@@ -32,6 +32,19 @@ class LeaseRequest(BaseModel):
     models: list[str] = Field(min_length=1)
 
 
+class FitRequest(BaseModel):
+    """Models that may be needed at the same time."""
+
+    models: list[str] = Field(min_length=1)
+
+
+class Suspicion(BaseModel):
+    """A call under a lease failed: no piece came for too long (``silent``), or its connection broke."""
+
+    lease: str
+    silent: bool
+
+
 def error_data(error: BenchAIError) -> dict[str, Any]:
     """An error as plain data; the kind's name lets a client raise the same."""
     data: dict[str, Any] = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
@@ -56,6 +69,7 @@ def ops_router(fleet: Fleet, log: EventLog, token: str) -> APIRouter:
             raise HTTPException(401, "the key of this server's state file is needed")
 
     router = APIRouter(prefix="/fleet", dependencies=[Depends(authorised)])
+    held: dict[str, Endpoint] = {}
 
     @router.get("")
     async def fleet_status() -> list[dict[str, Any]]:
@@ -87,7 +101,19 @@ def ops_router(fleet: Fleet, log: EventLog, token: str) -> APIRouter:
     @router.post("/lease")
     async def lease(wanted: LeaseRequest) -> StreamingResponse:
         """Lease a model: a line with its endpoint once it is ready; the lease ends with the connection."""
-        return StreamingResponse(_lease(fleet, log, wanted), media_type=NDJSON)
+        return StreamingResponse(_lease(fleet, log, wanted, held), media_type=NDJSON)
+
+    @router.post("/suspect", status_code=204)
+    async def suspect(told: Suspicion) -> None:
+        """A call of an attached run failed: its model is looked at now, and leased to nobody until it answers."""
+        if told.lease not in held:
+            raise HTTPException(404, f"there is no lease {told.lease!r}")
+        held[told.lease].suspect(told.silent)
+
+    @router.post("/fit")
+    async def fit(wanted: FitRequest) -> dict[str, bool]:
+        """Whether models can run at the same time; false where that is not known."""
+        return {"fit": await fleet.models_fit(wanted.models)}
 
     return router
 
@@ -116,8 +142,9 @@ async def _log_lines(fleet: Fleet, events: EventLog, name: str, lines: int, foll
         await asyncio.sleep(LOG_SECONDS)
 
 
-async def _lease(fleet: Fleet, log: EventLog, wanted: LeaseRequest) -> AsyncIterator[bytes]:
+async def _lease(fleet: Fleet, log: EventLog, wanted: LeaseRequest, held: dict[str, Endpoint]) -> AsyncIterator[bytes]:
     """Events of the models while the lease is waited for, the endpoint, then nothing until the caller is gone."""
+    key = secrets.token_hex(8)
     with log.following() as news:
         granted: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
         holding = asyncio.create_task(_hold(fleet, wanted, granted))
@@ -125,11 +152,13 @@ async def _lease(fleet: Fleet, log: EventLog, wanted: LeaseRequest) -> AsyncIter
             async for event in _until(granted, news):
                 if getattr(event, "model", None) in (None, *wanted.models):
                     yield line(event.as_json())
-            yield line({"type": "lease"} | _endpoint(granted.result()))
+            held[key] = granted.result()
+            yield line({"type": "lease", "id": key} | _endpoint(held[key]))
             await log.closed.wait()
         except BenchAIError as error:
             yield line({"type": "error"} | error_data(error))
         finally:
+            held.pop(key, None)
             holding.cancel()
 
 

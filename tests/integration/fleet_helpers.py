@@ -46,7 +46,7 @@ _HELP = (
 
 _ENGINE = '''#!{python} -IS
 """A program in the place of llama-server; what it does wrong stands in plan.json, a list of words for each start."""
-import json, os, signal, subprocess, sys, threading, time
+import json, os, signal, socket, subprocess, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FOLDER = {folder!r}
@@ -86,6 +86,7 @@ WORDS = PLAN[min(len(lines("starts")), len(PLAN) - 1)].split()
 note("starts", str(os.getpid()))
 SLOTS = int(argument("--parallel"))
 BUSY = set()
+TOKENS = {{}}
 LOCK = threading.Lock()
 loading = "loads" in WORDS or "stalls" in WORDS
 wedged = False
@@ -115,7 +116,8 @@ class Handler(BaseHTTPRequestHandler):
             note("asked", self.path)
             forever()
         else:
-            self.reply(200, [{{"id": number, "is_processing": number in BUSY}} for number in range(SLOTS)])
+            self.reply(200, [{{"id": number, "is_processing": number in BUSY, "n_prompt_tokens": TOKENS.get(number, 0)}}
+                             for number in range(SLOTS)])
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"null")
@@ -137,10 +139,16 @@ class Handler(BaseHTTPRequestHandler):
         with LOCK:
             slot = min(set(range(SLOTS)) - BUSY, default=0)
             BUSY.add(slot)
+            TOKENS[slot] = 1
         try:
             note("requests", body["messages"][-1]["content"])
             wedged = "wedges" in WORDS
             if "mute" in WORDS:
+                forever()
+            if "quits" in WORDS:
+                server.shutdown()
+                server.server_close()
+                self.connection.shutdown(socket.SHUT_RDWR)
                 forever()
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
@@ -200,7 +208,8 @@ if "loads" in WORDS:
             say(f"loading tensor {{number}}")
         loading = False
     threading.Thread(target=load, daemon=True).start()
-server.serve_forever()
+server.serve_forever(poll_interval=0.02)
+forever()
 '''
 
 
@@ -208,7 +217,8 @@ class FakeEngine:
     """An engine program for ``engine:``; ``plans`` tells by model what each of its starts does wrong, the last for all.
 
     Words: oom, exits, deaf (to SIGTERM), child (starts one that is deaf), loads (1.2 s, with log lines), stalls,
-    wedges (at the first request of a chat), mute, begins, trickles (replies), holds (the request of one token),
+    wedges (at the first request of a chat), mute, begins, trickles (replies), quits (closes its port at a chat and
+    lives on, as one that ends slowly), holds (the request of one token),
     ill (/health fails once ``tell(name, "ill")`` was called). ``tell(name, "wedged")`` wedges a running one.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from tests.integration import scripted
+from tests.integration.fleet_helpers import FakeEngine
 from tests.integration.helpers import (
     LIMIT,
     TINY_MODEL,
@@ -49,6 +51,8 @@ def in_use(server: Served) -> int:
 # ---- the models of the server serve
 
 
+# many commands and starts
+@pytest.mark.timeout(120)
 def test_runs_use_what_the_server_has_loaded(tmp_path: Path) -> None:
     config = {"models": {"one": TINY_MODEL, "two": TINY_MODEL}, "roles": {"general": "one", "code": "two"}}
     write_config(tmp_path, config)
@@ -133,7 +137,7 @@ def test_a_run_that_vanishes_frees_its_lease(streams: Served, tmp_path: Path, nu
     with streaming(streams, tmp_path) as cli:
         cli.process.send_signal(number)
         cli.process.wait()
-        until(lambda: in_use(streams) == 0, 1)
+        until(lambda: in_use(streams) == 0)
     assert streams.models()["tiny"]["state"] == "ready"
     done = streams.end()
     assert done.code == 0
@@ -147,13 +151,13 @@ def test_a_run_that_vanishes_while_it_waits_leaves_the_line(streams: Served, tmp
             until(lambda: streams.models()["tiny"]["queue"] == 1)
             cli.process.kill()
             cli.process.wait()
-            until(lambda: streams.models()["tiny"]["queue"] == 0, 1)
+            until(lambda: streams.models()["tiny"]["queue"] == 0)
         assert in_use(streams) == 2
-    until(lambda: in_use(streams) == 0, 1)
+    until(lambda: in_use(streams) == 0)
     for _ in range(20):
         with leased(streams) as lease:
             assert lease["type"] == "lease"
-    until(lambda: in_use(streams) == 0, 1)
+    until(lambda: in_use(streams) == 0)
     done = streams.end()
     assert done.code == 0
     clean(done.err)
@@ -163,7 +167,7 @@ def test_a_server_that_dies_during_a_run(streams: Served, tmp_path: Path) -> Non
     engines = streams.engines()
     with streaming(streams, tmp_path) as cli:
         streams.process.kill()
-        assert all(ended(pid, 2) for pid in engines)
+        assert all(ended(pid) for pid in engines)
         done = cli.end()
     assert (done.code, done.result()["stop_reason"]) == (1, "error")
     assert "cannot be reached" in done.err
@@ -200,6 +204,50 @@ def test_an_end_of_the_server_lets_the_run_end(tmp_path: Path) -> None:
     # nobody finds it any more: the next run has a fleet of its own
     done = benchai("run", "react", "What is 2 + 3?", "--json", cwd=tmp_path)
     assert (done.code, loaded_by(done)) == (0, ["tiny"])
+
+
+def test_a_call_outlives_an_engine_of_the_server(tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path, {"tiny": ["mute wedges", ""]})
+    router = {"timeouts": {"cpu": 1, "gpu": 1}, "health_check_interval": 60}
+    more = {"engine": engine.section(), "router": router, "fleet": {"probe_deadline": 0.5}}
+    write_config(tmp_path, tiny_config(context=2048) | more)
+    with serving(tmp_path) as server:
+        server.until_state("tiny", "ready")
+        done = benchai("run", "react", "Hello", "--json", cwd=tmp_path)
+        assert (done.code, done.result()["output"]) == (0, "one two"), done
+        # the server looked at it, killed it and started it again before the run got it a second time
+        assert "/v1/chat/completions" not in engine.noted("tiny", "asked")
+        assert len(engine.noted("tiny", "starts")) == 2
+        done = server.end()
+    clean(done.err)
+
+
+def test_a_doubt_belongs_to_the_process_that_was_leased(tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path)
+    more = {"engine": engine.section(), "router": {"health_check_interval": 60}, "fleet": {"probe_deadline": 0.5}}
+    write_config(tmp_path, tiny_config(context=2048) | more)
+    with serving(tmp_path) as server, server.client() as client:
+
+        def suspect(lease: str, **headers: str) -> int:
+            return client.post("/fleet/suspect", json={"lease": lease, "silent": True}, headers=headers).status_code
+
+        first = server.until_state("tiny", "ready")["pid"]
+        with leased(server) as old:
+            os.kill(first, signal.SIGKILL)
+            until(lambda: (one := server.models()["tiny"])["state"] == "ready" and one["pid"] != first)
+            engine.tell("tiny", "wedged")
+            assert suspect(old["id"]) == 204
+            # had it been taken, nobody would be let in before the next one runs
+            with leased(server) as new:
+                assert len(engine.noted("tiny", "starts")) == 2
+                assert suspect(new["id"], authorization="Bearer wrong") == 401
+                assert suspect("none") == 404
+                assert suspect(new["id"]) == 204
+                until(lambda: len(engine.noted("tiny", "starts")) == 3)
+        until(lambda: in_use(server) == 0)
+        assert suspect(new["id"]) == 404, "it ended with its connection"
+        assert server.end().code == 0
+    clean(server.text)
 
 
 # ---- errors and keys

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.timeout(60)
 # ---- one per user, and its end
 
 
+@pytest.mark.timeout(120)
 def test_a_server_from_its_start_to_its_end(tmp_path: Path) -> None:
     write_config(tmp_path, tiny_config())
     with serving(tmp_path) as server:
@@ -90,7 +91,7 @@ def test_a_second_signal_hurries(tmp_path: Path) -> None:
         with leased(server):
             server.process.send_signal(signal.SIGINT)
             server.until_said("a second signal ends them at once")
-            done = server.end(signal.SIGINT, 10)
+            done = server.end(signal.SIGINT)
     assert done.code == 0, done
     clean(done.err, "Cancel ")
     assert not group(model["pid"])
@@ -101,7 +102,7 @@ def test_an_end_waits_no_longer_than_the_configuration_says(tmp_path: Path) -> N
     with serving(tmp_path) as server:
         server.until_state("tiny", "ready")
         with leased(server):
-            done = server.end(signal.SIGTERM, 10)
+            done = server.end(signal.SIGTERM)
     assert done.code == 0, done
     clean(done.err, "Cancel ")
 
@@ -112,7 +113,7 @@ def test_an_end_while_a_model_starts(tmp_path: Path) -> None:
         server.until_state("tiny", "starting")
         until(server.engines)
         engines = server.engines()
-        done = server.end(signal.SIGTERM, 15)
+        done = server.end(signal.SIGTERM)
     assert done.code == 0, done
     clean(done.err)
     assert not any(alive(pid) for pid in engines)
@@ -126,7 +127,7 @@ def test_nothing_is_left_of_a_server_that_was_killed(tmp_path: Path) -> None:
         assert engines
         old = server.record
         server.process.kill()
-        assert all(ended(pid, 2) for pid in engines)
+        assert all(ended(pid) for pid in engines)
         server.process.wait()
     assert server.state.exists(), "nobody could delete it"
     benchai("fleet", "status", cwd=tmp_path).refused("no server of this user runs")
@@ -218,10 +219,11 @@ def test_the_key_opens_the_fleet_and_nonsense_is_refused(tmp_path: Path) -> None
     with serving(tmp_path) as server, server.client() as client:
         url, token = server.record["url"], server.record["token"]
         assert client.get("/health").json() == {"status": "ok"}
+        asking = [("POST", "/lease"), ("POST", "/fit")]
         for key in (None, "", "Bearer", "Bearer wrong", f"Bearer {token}x", f"Basic {token}", "Bearer \xe9"):
             headers: dict[str, Any] = {} if key is None else {"Authorization": key.encode("latin-1")}
-            for method, path in [("GET", ""), ("GET", "/events"), ("POST", "/models/tiny/stop"), ("POST", "/lease")]:
-                body: Any = {"role": "general", "models": ["tiny"]} if path == "/lease" else None
+            for method, path in [("GET", ""), ("GET", "/events"), ("POST", "/models/tiny/stop"), *asking]:
+                body: Any = {"role": "general", "models": ["tiny"]} if (method, path) in asking else None
                 got = httpx.request(method, f"{url}/fleet{path}", headers=headers, json=body, trust_env=False)
                 assert got.status_code == 401, (key, path, got.text)
                 assert token not in got.text

@@ -84,7 +84,7 @@ async def test_a_call_outlives_the_kill_of_its_engine(tmp_path: Path) -> None:
     fleet, _ = fake_fleet(tmp_path, ["general"], record, plans={"general": ["trickles", ""]})
     async with fleet:
         agent = Agents(fleet, emit).role("general")
-        assert (await asyncio.wait_for(agent.call(HELLO), 10)).content == "one two"
+        assert (await asyncio.wait_for(agent.call(HELLO), 20)).content == "one two"
     assert record.notices("'general' broke off")
     assert not any(group(pid) for pid in record.pids())
 
@@ -198,28 +198,87 @@ async def test_stopping_a_wedged_model_does_not_wait_for_its_answers(tmp_path: P
 @pytest.mark.parametrize("words", ["mute wedges deaf", "begins wedges deaf"])
 async def test_a_caller_without_tokens_has_its_engine_looked_at(tmp_path: Path, words: str) -> None:
     record = Record()
-    router = {"timeouts": {"cpu": 0.5, "gpu": 0.5}, "health_check_interval": 60}
-    fleet, _ = fake_fleet(
-        tmp_path, ["general"], record, plans={"general": [words, ""]}, router=router, fleet={"probe_deadline": 0.3}
+    router = {"timeouts": {"cpu": 1, "gpu": 1}, "health_check_interval": 60}
+    fleet, engine = fake_fleet(
+        tmp_path, ["general"], record, plans={"general": [words, ""]}, router=router, fleet={"probe_deadline": 0.5}
     )
     async with fleet:
         agent = Agents(fleet, record).role("general")
         # the engine is looked at, killed and started again meanwhile
-        assert (await asyncio.wait_for(agent.call(HELLO), 10)).content == "one two"
+        assert (await asyncio.wait_for(agent.call(HELLO), 20)).content == "one two"
         killed = await record.state("general", "backoff", seconds=6)
         assert killed.exit_code == -signal.SIGKILL
+        assert "/v1/chat/completions" not in engine.noted("general", "asked"), "called again before it was judged"
+
+
+async def test_a_call_outlives_an_engine_that_quits_and_is_slow_to_end(tmp_path: Path) -> None:
+    record = Record()
+    router = {"health_check_interval": 60}
+    fleet, engine = fake_fleet(tmp_path, ["general"], record, plans={"general": ["quits", ""]}, router=router)
+    async with fleet:
+        agent = Agents(fleet, record).role("general")
+        assert (await asyncio.wait_for(agent.call(HELLO), 20)).content == "one two"
+        [killed] = record.states("general", "backoff")
+        assert "/health failed" in killed.cause
+        assert len(engine.noted("general", "starts")) == 2
+        assert not engine.noted("general", "probes"), "the new process is in no doubt"
+
+
+async def test_nobody_is_given_a_model_that_is_looked_at(tmp_path: Path) -> None:
+    record = Record()
+    router = {"timeouts": {"cpu": 1, "gpu": 1}, "health_check_interval": 60}
+    plans = {"general": ["mute wedges", ""]}
+    fleet, engine = fake_fleet(
+        tmp_path, {"general": {"slots": 2}}, record, plans=plans, router=router, fleet={"probe_deadline": 0.5}
+    )
+    async with fleet:
+        call = asyncio.create_task(Agents(fleet, record).role("general").call(HELLO))
+        await record.until(lambda: record.notices("calling again"))
+        await asyncio.wait_for(served(fleet, "general"), 20)
+        assert record.path("general") == ["starting", "ready", "backoff", "starting", "ready"]
+        assert (await asyncio.wait_for(call, 20)).content == "one two"
+    assert "/v1/chat/completions" not in engine.noted("general", "asked")
+
+
+async def test_a_model_that_was_doubted_and_answers_is_given_again(tmp_path: Path) -> None:
+    record = Record()
+    fleet, engine = fake_fleet(tmp_path, ["general"], record, router={"health_check_interval": 60})
+    async with fleet:
+        await Agents(fleet, record).role("general").call(HELLO)
+        # a connection that broke is no reason to throw a conversation away: its slot is not used
+        for silent, probes in ((False, 0), (True, 1), (False, 1), (True, 2)):
+            async with fleet.lease("general") as endpoint:
+                endpoint.suspect(silent)
+            await asyncio.wait_for(served(fleet, "general"), 20)
+            assert len(engine.noted("general", "probes")) == probes
+        assert record.path("general") == ["starting", "ready"]
+
+
+async def test_a_doubt_about_a_process_that_was_replaced_is_none_about_the_next(tmp_path: Path) -> None:
+    record = Record()
+    fleet, engine = fake_fleet(tmp_path, ["general"], record, router={"health_check_interval": 60})
+    async with fleet:
+        async with fleet.lease("general") as endpoint:
+            os.kill(record.pids()[0], signal.SIGKILL)
+            await record.state("general", "ready", 2)
+            endpoint.suspect(True)
+        await served(fleet, "general")
+        assert not engine.noted("general", "probes")
 
 
 async def test_an_engine_that_produces_tokens_is_left_alone(tmp_path: Path) -> None:
     record = Record()
     settings: dict[str, Any] = {"fleet": {"probe_deadline": 0.2}, "router": {"health_check_interval": 0.05}}
-    fleet, engine = fake_fleet(tmp_path, ["general"], record, plans={"general": "trickles"}, **settings)
+    fleet, engine = fake_fleet(tmp_path, {"general": {"slots": 2}}, record, plans={"general": "trickles"}, **settings)
     async with fleet:
         agent = Agents(fleet, record).role("general")
         call = asyncio.create_task(agent.call(HELLO))
         await record.until(lambda: any(isinstance(event, Delta) for event in record.events))
         engine.tell("general", "wedged")
-        fleet.members["general"].activity.suspected.set()
+        async with fleet.lease("general") as endpoint:
+            endpoint.suspect(True)
+        # the tokens of one call speak for the engine: others are let in
+        await asyncio.wait_for(served(fleet, "general"), 10)
         begun = len(record.events)
         # two seconds of tokens: ten deadlines
         await record.until(lambda: len(record.events) > begun + 80)

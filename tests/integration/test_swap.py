@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchai.errors import DoesNotFit, EngineError, UsageError
@@ -453,3 +454,25 @@ def test_a_model_that_is_starting_does_not_make_others_too_big(tmp_path: Path) -
         until(lambda: gone(big.pid))
         stub.set(StubGpu(total_mib=700, free_mib=436, processes=[small]))
         assert asker.answer() == "research"
+
+
+def test_an_empty_gpu_is_taken_before_another_is_emptied(tmp_path: Path) -> None:
+    stub, program = NvmlStub(), FakeEngine(tmp_path)
+    env = stub.build(tmp_path)
+    stub.set(StubGpu(total_mib=400, free_mib=400), StubGpu(total_mib=400, free_mib=400))
+    with asking(tmp_path, program, env) as asker:
+        assert asker("general") == "general"
+        first = int(program.noted("general", "starts")[0])
+        full = StubGpu(total_mib=400, free_mib=136, processes=[StubProcess(first, 264)])
+        stub.set(full, StubGpu(total_mib=400, free_mib=400))
+        assert asker("code") == "code"
+        second = int(program.noted("code", "starts")[0])
+        assert [shown(first), shown(second)] == ["0", "1"]
+        stub.set(full, StubGpu(total_mib=400, free_mib=136, processes=[StubProcess(second, 264)]))
+        assert [asker("general"), asker("code")] == ["general", "code"]
+        assert [len(program.noted(name, "starts")) for name in ("general", "code")] == [1, 1], "neither had to leave"
+
+
+def shown(pid: int) -> str:
+    """The GPUs that a process may use."""
+    return psutil.Process(pid).environ()["CUDA_VISIBLE_DEVICES"]

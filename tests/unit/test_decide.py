@@ -133,6 +133,53 @@ def test_options(budget: Claim, residents: list[Resident], options: tuple[Claim,
     assert decide(budget, residents, Wanted("w", options)) == expected
 
 
+EITHER_GPU = ({"gpu0": 6000}, {"gpu1": 6000})
+BOTH = {"gpu0": 3000, "gpu1": 3000}
+
+
+@pytest.mark.parametrize(
+    ("residents", "more", "expected"),
+    [
+        pytest.param([], (), place(claim={"gpu0": 6000}), id="the first of two that are empty"),
+        pytest.param([idle("a", 6000)], (), place(claim={"gpu1": 6000}), id="the empty one"),
+        pytest.param([busy("b", 6000)], (), place(claim={"gpu1": 6000}), id="no wait where none is needed"),
+        pytest.param([pinned("p", 6000)], (), place(claim={"gpu1": 6000}), id="the only one that can be"),
+        pytest.param([idle("a", 2000)], (), place(claim={"gpu0": 6000}), id="the first where both have room"),
+        pytest.param(
+            [leaving("l", 6000), idle("a", 6000, device="gpu1")], (), wait([], ["l"], {"gpu0": 6000}),
+            id="what leaves anyway",
+        ),
+        pytest.param(
+            [leaving("l", 6000), idle("a", 2000, device="gpu1")], (), place(claim={"gpu1": 6000}),
+            id="room now before what leaves",
+        ),
+        pytest.param(
+            [busy("b", 6000), idle("a", 6000, 99, device="gpu1")], (), place("a", claim={"gpu1": 6000}),
+            id="idle before busy",
+        ),
+        pytest.param(
+            [idle("a", 6000, 9), idle("b", 6000, 2, device="gpu1")], (), place("b", claim={"gpu1": 6000}),
+            id="the cheaper reload",
+        ),
+        pytest.param(
+            [idle("a", 6000, 5, 9), idle("b", 6000, 5, 8, device="gpu1")], (), place("b", claim={"gpu1": 6000}),
+            id="the least recently used",
+        ),
+        # another kind of place is another quality, whatever it costs
+        pytest.param(
+            [idle("a", 5000, 2), idle("b", 5000, 3, device="gpu1")], (BOTH, CPU), place("a", claim={"gpu0": 6000}),
+            id="one with eviction before both without",
+        ),
+        pytest.param(
+            [pinned("p", 5000), replace(pinned("q", 5000), claim={"gpu1": 5000})], (CPU, BOTH), place(claim=CPU),
+            id="the caller's order of kinds",
+        ),
+    ],
+)  # fmt: skip
+def test_gpus_are_equals(residents: list[Resident], more: tuple[Claim, ...], expected: Decision) -> None:
+    assert decide({**TWO_GPUS, "cpu": 32_000}, residents, Wanted("w", (*EITHER_GPU, *more))) == expected
+
+
 def test_refused_beside_what_is_pinned() -> None:
     residents = [pinned("embed", 7000), idle("a", 1000)]
     decision = decide(BUDGET, residents, Wanted("w", (GPU, {"cpu": 40_000}, {"gpu1": 1})))
@@ -249,6 +296,10 @@ def by_kind(residents: Sequence[Resident], test: Callable[[Resident], bool]) -> 
     return {resident.model for resident in residents if test(resident)}
 
 
+def kind(claim: Claim) -> tuple[int, bool]:
+    return sum(device != "cpu" for device in claim), "cpu" in claim
+
+
 def check_promises(budget: Claim, residents: list[Resident], wanted: Wanted) -> None:
     decision = decide(budget, residents, wanted)
     staying = [resident for resident in residents if resident.pinned and not resident.leaving]
@@ -261,7 +312,7 @@ def check_promises(budget: Claim, residents: list[Resident], wanted: Wanted) -> 
         assert not possible
         assert len(decision.figures) == len(wanted.options)
         return
-    assert decision.claim == possible[0]
+    assert kind(decision.claim) == kind(possible[0])
     gone = (*decision.stop, *(decision.busy if isinstance(decision, Wait) else ()))
     assert len(set(gone)) == len(gone)
     assert fits(budget, without(residents, gone), decision.claim)
@@ -313,6 +364,28 @@ def test_no_set_of_idle_models_is_cheaper(case: tuple[Claim, list[Resident], Wan
         if fits(budget, without(residents, [*away, *(one.model for one in chosen)]), decision.claim)
     ]
     assert [one.model for one in min(enough, key=cost)] == sorted(decision.stop)
+
+
+@given(cases)
+def test_no_option_of_the_same_kind_is_milder(case: tuple[Claim, list[Resident], Wanted]) -> None:
+    budget, residents, wanted = case
+    decision = decide(budget, residents, wanted)
+    if isinstance(decision, Refuse):
+        return
+    alone = [decide(budget, residents, Wanted("w", (claim,))) for claim in wanted.options]
+    equals = [one for one in alone if not isinstance(one, Refuse) and kind(one.claim) == kind(decision.claim)]
+    assert dearness(decision, residents) == min(dearness(one, residents) for one in equals)
+    # what costs nothing anywhere goes where the caller would rather have it
+    assert decision == next(one for one in equals if dearness(one, residents) == dearness(decision, residents))
+
+
+def dearness(decision: Place | Wait, residents: Sequence[Resident]) -> tuple[object, ...]:
+    """How bad a decision is: what is drained, what is stopped, what is waited for."""
+    busy = decision.busy if isinstance(decision, Wait) else ()
+    chosen = [one for one in residents if one.model in busy]
+    stopped = [one for one in residents if one.model in decision.stop]
+    drained = [one for one in chosen if not one.leaving]
+    return tuple(map(cost, (drained, stopped, [one for one in chosen if one.leaving])))
 
 
 def cost(chosen: Sequence[Resident]) -> tuple[float, float, int, list[str]]:

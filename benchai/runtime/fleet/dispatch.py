@@ -126,9 +126,9 @@ class Dispatcher:
             self._place(member, waiter, claimed, now)
 
     def _free(self, member: Member, waiter: Waiter) -> bool:
-        """Whether a model is ready and has a place."""
+        """Whether a model is ready, nobody doubts that it works, and it has a place."""
         up = member.supervisor.wanted and member.supervisor.alive and member.name not in self.mover.retiring
-        return up and (member.uses.total < member.slots or not waiter.role)
+        return up and not member.activity.doubted and (member.uses.total < member.slots or not waiter.role)
 
     def _serve_remote(self, waiter: Waiter) -> None:
         if waiter.model in self.loaded.config.models:
@@ -155,6 +155,7 @@ class Dispatcher:
         if member is not None:
             member.uses.add(waiter.role)
             member.activity.leases = member.uses.total
+            member.activity.relieved = self._soon
 
     def _give_up(self, waiter: Waiter, error: BenchAIError) -> None:
         """The model of a request can't serve it: the next one may, else the caller gets the error."""

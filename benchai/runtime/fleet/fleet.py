@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
 from benchai.config import LoadedConfig
-from benchai.errors import DoesNotFit, UsageError, did_you_mean
+from benchai.errors import BenchAIError, DoesNotFit, UsageError, did_you_mean
 from benchai.events import Emit, ModelState, Notice
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoint
@@ -18,9 +20,10 @@ from benchai.runtime.fleet.member import Member
 from benchai.runtime.fleet.move import resident
 from benchai.runtime.fleet.state import EngineRecord, end_leftovers
 from benchai.runtime.fleet.terms import remote_endpoint
-from benchai.runtime.placement.decide import Place
+from benchai.runtime.placement.decide import Place, Wanted
 from benchai.runtime.placement.gauge import Gauge
 from benchai.runtime.placement.memory import MemoryBook
+from benchai.runtime.placement.together import Stays, fit_together
 
 
 class Fleet:
@@ -115,6 +118,33 @@ class Fleet:
                 yield remote_endpoint(self.loaded, role, granted.model)
         finally:
             self._dispatcher.release(granted)
+
+    async def fit_together(self, roles: Collection[str]) -> bool:
+        """See ``Endpoints.fit_together``."""
+        return await self.models_fit([self.loaded.model_for(role)[0] for role in roles])
+
+    async def models_fit(self, models: Collection[str]) -> bool:
+        """Whether these models can run at the same time; False where that is not known. Remote ones always can."""
+        if not self.loaded.config.models.keys() >= set(models):
+            return False
+        members = [member for name, member in self.members.items() if name in models]
+        if len(members) < 2:
+            return True
+        for one in members:
+            await _look_at(one)
+        return self._fit(members)
+
+    def _fit(self, members: Sequence[Member]) -> bool:
+        """Whether members can run at the same time, beside those that never leave."""
+        up = [one for one in self.members.values() if resident(one) and (one.coming or one.supervisor.wanted)]
+        if any(one.need is None for one in members if one not in up):
+            return False
+        wanted = [Wanted(one.name, one.need.options) for one in members if one not in up and one.need is not None]
+        staying = [Stays(one.name, one.claim) for one in up if one in members or one.config.keep]
+        processes = [one.supervisor.process for one in self.members.values()]
+        pids = [process.pid for process in processes if process and process.pid and process.alive]
+        claimed = sum((Counter(one.claim) for one in up), Counter[str]())
+        return fit_together(self.book.budget(pids, claimed), staying, wanted)
 
     # ---- what an operator asks for
 
@@ -216,6 +246,13 @@ class Fleet:
             one.supervisor.want(False, f"makes room for {member.name!r}, which found too little memory")
         await asyncio.gather(*(one.supervisor.settled("stopped", "failed") for one in idle))
         return bool(idle)
+
+
+async def _look_at(member: Member) -> None:
+    """Look what a model needs, where that is possible and its file need not be fetched first."""
+    if member.need is None and (member.config.hf is None or member.file is not None):
+        with contextlib.suppress(BenchAIError, OSError):
+            await member.look()
 
 
 def _launch(loaded: LoadedConfig, name: str) -> object:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from benchai.config import LoadedConfig, ModelConfig, paths
-from benchai.config.load import require_file
-from benchai.errors import EngineError, EngineStartError, OutOfMemory
+from benchai.errors import OutOfMemory
 from benchai.events import Emit, ModelLoading, ModelReady, ModelState, ModelStopped, Notice
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoint, Placement
-from benchai.runtime.engine.discover import Engine, find_engine, flag_hint
-from benchai.runtime.engine.gguf_file import check_gguf
+from benchai.runtime.engine.discover import Engine, find_engine
 from benchai.runtime.fleet.health import Activity, Probe
 from benchai.runtime.fleet.logs import ModelLog
+from benchai.runtime.fleet.preflight import check, find_file
 from benchai.runtime.fleet.process import EngineProcess, LaunchSpec, Ready
 from benchai.runtime.fleet.slots import SlotStore, cache_key
 from benchai.runtime.fleet.state import EngineRecord
 from benchai.runtime.fleet.supervisor import Policy, Supervisor
 from benchai.runtime.fleet.terms import idle_timeout, max_tokens
+from benchai.runtime.fleet.uses import Uses
 from benchai.runtime.placement.decide import Claim, Refuse
 from benchai.runtime.placement.memory import MemoryBook, Need
-from benchai.runtime.placement.plan import ModelPlan, plan_model
+from benchai.runtime.placement.plan import plan_model
 
 #: Weight of the newest figure in the running mean of a model's load time.
 NEWEST = 0.5
@@ -47,37 +46,6 @@ class House(Protocol):
     async def free_for(self, member: Member) -> bool:
         """Stop what may leave for a member that found too little memory; whether anything was stopped."""
         ...
-
-
-@dataclass
-class Uses:
-    """Who uses a model: leases by role, and when the last one ended (monotonic seconds)."""
-
-    by_role: dict[str, int] = field(default_factory=dict)
-    last: float = field(default_factory=time.monotonic)
-    served: int = 0
-    nobody: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.nobody.set()
-
-    @property
-    def total(self) -> int:
-        """Leases held now."""
-        return sum(self.by_role.values())
-
-    def add(self, role: str) -> None:
-        """A lease begins."""
-        self.by_role[role] = self.by_role.get(role, 0) + 1
-        self.served += 1
-        self.nobody.clear()
-
-    def remove(self, role: str) -> None:
-        """A lease ends."""
-        self.by_role[role] -= 1
-        self.last = time.monotonic()
-        if not self.total:
-            self.nobody.set()
 
 
 class Member:
@@ -143,6 +111,10 @@ class Member:
             return fleet.vision_hold
         return self.config.ttl or fleet.ttl
 
+    def engine_version(self) -> str:
+        """The engine and its version; "" while none was looked for. Slow the first time."""
+        return f"{self._engine.kind} {self._engine.version()}" if self._engine is not None else ""
+
     # ---- before a start
 
     async def look(self) -> None:
@@ -152,40 +124,10 @@ class Member:
             BenchAIError: it can't be started, and why.
         """
         self._engine = await in_background(find_engine, self.loaded.config.engine, self.loaded.folder)
-        self.file = await self._find_file()
-        await in_background(self._check, plan_model(self.loaded, self.name, self._engine, self.book.gpus, self.file))
+        self.file = await find_file(self.loaded, self.name, self.house.emit)
+        plan = plan_model(self.loaded, self.name, self._engine, self.book.gpus, self.file)
+        await in_background(check, plan, self._engine, self.config)
         self.need = await in_background(self.book.need, self.name, self.file, self._engine)
-
-    async def _find_file(self) -> Path:
-        """The model's GGUF; one on the hub is downloaded first."""
-        hub = self.config.hf
-        if hub is not None:
-            from benchai.config.hub import cached_file, download
-
-            cached = await in_background(cached_file, hub)
-            if cached is not None:
-                return cached
-            self.house.emit(Notice(text=f"fetching {hub} from Hugging Face"))
-            return await in_background(download, hub)
-        file = self.loaded.model_file(self.name)
-        assert file is not None
-        return file
-
-    def _check(self, plan: ModelPlan) -> None:
-        """What would make the engine fail, found before it is started."""
-        assert self._engine is not None
-        check_gguf(Path(str(plan.file)), f"models.{plan.model}")
-        for path in plan.missing:
-            require_file(Path(path), f"models.{plan.model}")
-        for flag in self._engine.lacks(plan.argv):
-            message = f"model {plan.model!r}: {self._engine.version()} does not know the flag {flag!r}"
-            raise EngineStartError(message, hint=flag_hint(flag, self.config))
-        try:
-            Path(str(plan.slot_dir)).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"model {plan.model!r}: cannot make {plan.slot_dir!r} for saved KV caches: {error.strerror}"
-            hint = f"set models.{plan.model}.slot_save_path to a folder of yours"
-            raise EngineError(message, hint=hint) from error
 
     # ---- Hooks of the supervisor
 
@@ -246,7 +188,10 @@ class Member:
             activity=self.activity,
             generates=self._generates,
         )
-        return await probe.watch(process, ready)
+        why = await probe.watch(process, ready)
+        # its connections break before it is gone: nobody is to be let in between
+        self.activity.suspect(silent=True)
+        return why
 
     async def before_stop(self, ready: Ready) -> None:
         """See ``Hooks``: keep the conversations."""
@@ -283,6 +228,8 @@ class Member:
         self.house.emit(Notice(text=f"{self.name}: {text}"))
 
     def _moved(self, event: ModelState) -> None:
+        if event.state == "starting":
+            self.activity.renew()
         if event.state == "ready" and self.supervisor.ready is not None:
             ready = self.supervisor.ready
             self.house.emit(
@@ -317,7 +264,7 @@ class Member:
             temperature=self.config.temperature,
             top_p=self.config.top_p,
             progress=self._progress,
-            suspect=self.activity.suspected.set,
+            suspect=partial(self._suspect, ready),
         )
 
     async def finished(self, seconds: float) -> None:
@@ -333,3 +280,8 @@ class Member:
 
     def _progress(self) -> None:
         self.activity.pieces += 1
+
+    def _suspect(self, ready: Ready, silent: bool) -> None:
+        # what a caller saw of a process that was replaced since says nothing of the one that runs
+        if self.supervisor.ready is ready:
+            self.activity.suspect(silent)

@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
+from operator import itemgetter
 from typing import TypeAlias
 
 #: Device ("gpu0", "gpu1", ..., "cpu") -> MiB; a model over several GPUs claims on several.
 Claim: TypeAlias = Mapping[str, int]
+
+#: Reload seconds, the latest use, how many, which.
+_Cost: TypeAlias = tuple[float, float, int, tuple[str, ...]]
 
 #: Up to so many candidates every set of them is weighed; beyond that the choice is greedy.
 EXACT_CANDIDATES = 12
@@ -86,11 +90,12 @@ Decision: TypeAlias = Place | Wait | Refuse
 def decide(budget: Mapping[str, int], residents: Sequence[Resident], wanted: Wanted) -> Decision:
     """Where ``wanted`` goes, with the cheapest eviction.
 
-    The first option that fits the budget beside the pinned models decides, whatever it costs; the order of
-    options is the caller's policy. Within it, what is leaving is waited for before an idle model is
-    stopped, and an idle one is stopped before a busy one is drained. Of each kind the set with the smallest
-    sum of ``reload_seconds`` goes; then the one whose latest use is longest ago, then the smallest, then by
-    name. The order of ``residents`` makes no difference.
+    The first option that fits the budget beside the pinned models decides on the kind of place (how many GPUs,
+    with a part in RAM or without), whatever it costs; the order of options is the caller's policy. Options of
+    this kind are equals: the one that costs least is taken, and the first of those where nothing need leave.
+    What is leaving is waited for before an idle model is stopped, and an idle one is stopped before a busy one
+    is drained. Of each kind the set with the smallest sum of ``reload_seconds`` goes; then the one whose latest
+    use is longest ago, then the smallest, then by name. The order of ``residents`` makes no difference.
 
     Args:
         budget: MiB that our models may use in all, by device; a device that is not there has none.
@@ -104,10 +109,13 @@ def decide(budget: Mapping[str, int], residents: Sequence[Resident], wanted: Wan
     ordered = sorted(residents, key=lambda resident: resident.model)
     fixed = _held(resident for resident in ordered if resident.pinned and not resident.leaving)
     options = [_figures(budget, fixed, claim) for claim in wanted.options]
-    for claim, figures in zip(wanted.options, options, strict=True):
-        if all(_possible(figure) for figure in figures):
-            return _within(budget, ordered, claim)
-    return Refuse(tuple(options), _reason(wanted.model, options, ordered))
+    tried = zip(wanted.options, options, strict=True)
+    possible = [claim for claim, figures in tried if all(_possible(figure) for figure in figures)]
+    if not possible:
+        return Refuse(tuple(options), _reason(wanted.model, options, ordered))
+    equals = [claim for claim in possible if _kind(claim) == _kind(possible[0])]
+    _, decision = min((_within(budget, ordered, claim) for claim in equals), key=itemgetter(0))
+    return decision
 
 
 def _check(residents: Sequence[Resident], wanted: Wanted) -> None:
@@ -132,7 +140,13 @@ def _possible(figure: Figure) -> bool:
     return figure.budget > 0 and figure.needed + figure.pinned <= figure.budget
 
 
-def _within(budget: Claim, residents: Sequence[Resident], claim: Claim) -> Place | Wait:
+def _kind(claim: Claim) -> tuple[int, bool]:
+    """How many GPUs, and whether there is a part in RAM."""
+    return len(claim.keys() - {"cpu"}), "cpu" in claim
+
+
+def _within(budget: Claim, residents: Sequence[Resident], claim: Claim) -> tuple[tuple[_Cost, ...], Place | Wait]:
+    """What must leave for one claim, and what that costs, the dearest kind first."""
     held = _held(residents)
     short = {device: held.get(device, 0) + mib - budget[device] for device, mib in claim.items() if mib}
     leaving = [resident for resident in residents if resident.leaving]
@@ -142,9 +156,10 @@ def _within(budget: Claim, residents: Sequence[Resident], claim: Claim) -> Place
     drain = _cheapest([resident for resident in movable if resident.busy], _less(short, [*leaving, *idle]))
     stop = _cheapest(idle, _less(short, [*leaving, *drain]))
     await_ = _cheapest(leaving, _less(short, [*stop, *drain]))
+    cost = (_cost(drain), _cost(stop), _cost(await_))
     if drain or await_:
-        return Wait(claim, _names(stop), _names([*drain, *await_]))
-    return Place(claim, _names(stop))
+        return cost, Wait(claim, _names(stop), _names([*drain, *await_]))
+    return cost, Place(claim, _names(stop))
 
 
 def _held(residents: Iterable[Resident]) -> Counter[str]:
@@ -171,9 +186,10 @@ def _cheapest(candidates: Sequence[Resident], short: Mapping[str, int]) -> tuple
     return min((chosen for chosen in sets if not _less(short, chosen)), key=_cost)
 
 
-def _cost(chosen: Sequence[Resident]) -> tuple[float, float, int, tuple[str, ...]]:
+def _cost(chosen: Sequence[Resident]) -> _Cost:
     reload = sum(one.reload_seconds for one in chosen)
-    return reload, max(one.last_used for one in chosen), len(chosen), _names(chosen)
+    # none at all costs less than one that loads at once
+    return reload, max((one.last_used for one in chosen), default=-math.inf), len(chosen), _names(chosen)
 
 
 def _greedy(candidates: Sequence[Resident], short: Mapping[str, int]) -> tuple[Resident, ...]:
