@@ -13,7 +13,7 @@ from typing import Any, Self
 from benchai.agents.images import data_url, read_image, with_images
 from benchai.agents.model import Models
 from benchai.agents.role import Agents
-from benchai.config import LoadedConfig, load_config, paths
+from benchai.config import LoadedConfig, load_config
 from benchai.errors import BenchAIError, ConfigError, UsageError
 from benchai.events import Emit, Event, ModelState, Notice, Result, RunStarted, StopReason
 from benchai.graphs.acting import Acting
@@ -49,6 +49,7 @@ class Bench:
         workspace: Path,
         tools: ToolRegistry | None = None,
         tracer: Tracer | None = None,
+        endpoints: Endpoints | None = None,
     ) -> None:
         self.loaded = loaded
         self.registry = registry
@@ -59,7 +60,7 @@ class Bench:
         self._problems: list[str] = []
         self._models = Models()
         self._tracer = tracer or Tracer()
-        self._endpoints, self._fleet = self._choose_fleet()
+        self._endpoints, self._fleet = (endpoints, None) if endpoints is not None else self._choose_fleet()
         self._tools = tools if tools is not None else select_tools(loaded.config.tools)
         self._permissions = Permissions.from_config(loaded.config.tools)
 
@@ -72,6 +73,7 @@ class Bench:
         workspace: Path | str | None = None,
         roles: Mapping[str, str] | None = None,
         trace: Path | str | None = None,
+        endpoints: Endpoints | None = None,
     ) -> AsyncIterator[Self]:
         """Open a bench; leaving stops every model it started.
 
@@ -81,6 +83,7 @@ class Bench:
             roles: Other models for some roles.
             trace: Runs append their spans to this file, as OTLP JSON lines; OTEL_EXPORTER_OTLP_ENDPOINT sends them
                 to a collector, too.
+            endpoints: Where the models answer; default: a running server's fleet, or one of its own.
 
         Raises:
             ConfigError: the configuration is wrong.
@@ -92,8 +95,8 @@ class Bench:
         registry = load_workflows(loaded)
         async with AsyncExitStack() as stack:
             tracer = await stack.enter_async_context(tracing(trace))
-            threads = await stack.enter_async_context(open_threads(paths.threads_file(), loaded.config.threads.durable))
-            bench = cls(loaded, registry, threads, folder, tracer=tracer)
+            threads = await stack.enter_async_context(open_threads(loaded.config.threads))
+            bench = cls(loaded, registry, threads, folder, tracer=tracer, endpoints=endpoints)
             await stack.enter_async_context(bench._with_mcp())
             await stack.enter_async_context(bench._models)
             if bench._fleet is not None:
@@ -279,7 +282,7 @@ class Bench:
 
     async def _work(self, run: Run) -> tuple[str, StopReason]:
         """Output and stop reason of one run, on a thread that nobody else runs on."""
-        with self.threads.lock(run.thread_id):
+        async with self.threads.lock(run.thread_id):
             await self.threads.begin(run.thread_id, run.workflow.name, run.task)
             self._tracer.begin(run.run_id, run.task, self.loaded)
             self._emitter(run)(RunStarted(workflow=run.workflow.name, thread_id=run.thread_id, run_id=run.run_id))
@@ -291,6 +294,7 @@ class Bench:
                     output, reason = await self._execution(run).run(run.beginning)
                     for problem in self._tracer.problems():
                         run.emit(Notice(text=problem))
+                    run.end(output, reason)
                 return output, reason
             except asyncio.CancelledError:
                 reason = "cancelled"
@@ -316,6 +320,8 @@ class Bench:
             workflow=run.workflow.name,
             served=self._is_served,
             model_of=self._model_of,
+            routing=self.loaded.config.routing,
+            fit_together=self._endpoints.fit_together,
         )
         return Execution(run.workflow, self._graph(run.workflow), context, run.thread_id, run.approver, run.control)
 

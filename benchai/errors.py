@@ -3,7 +3,9 @@
 BenchAIError
     UsageError            the caller asked for something that cannot be done as asked
         UnknownWorkflow   no workflow of that name
+        UnknownModel      no model, role or workflow of that name answers requests
         UnknownThread     no thread of that id
+        UnknownRequest    no usage row of that id
         Refused           a run cannot begin as asked
     ConfigError           benchai.yaml (or an override of it) is wrong
     ModelFileError        a model file is missing, no GGUF, or truncated
@@ -67,8 +69,20 @@ class UnknownWorkflow(UsageError):
     status = 404
 
 
+class UnknownModel(UsageError):
+    """No model, role or workflow of that name answers requests."""
+
+    status = 404
+
+
 class UnknownThread(UsageError):
     """No thread of that id has a checkpoint."""
+
+    status = 404
+
+
+class UnknownRequest(UsageError):
+    """No request of that id has a usage row."""
 
     status = 404
 

@@ -20,6 +20,8 @@ StopReason = Literal[
     "error",
     "awaiting_approval",
 ]
+#: What follows a call of a model that failed: the same call again; another one, or a way without it; neither.
+Then = Literal["called_again", "repaired", "given_up"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,17 +104,26 @@ class Step(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCall(Event):
-    """A model has answered a call; tokens as its engine counted them, ``cached`` of the prompt came from its cache."""
+    """A model has answered a call, or the call has failed.
+
+    Tokens as its engine counted them; ``cached_tokens`` of the prompt came from its cache. ``seconds`` from the request
+    to its end; 0 for a request that was never sent. A call that failed has ``error``, the name of its class (mostly of
+    ``benchai.errors``; "cancelled" when the run ended meanwhile), ``detail``, what it says, and ``then``, what follows.
+    A call that is made again is told once for each time.
+    """
 
     type: ClassVar[str] = "model_call"
     step: int
     role: str
     model: str
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
     seconds: float
-    finish_reason: str
+    finish_reason: str = ""
+    error: str | None = None
+    detail: str = ""
+    then: Then | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +207,12 @@ class ToolCall(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Observation(Event):
-    """What the tool answered."""
+    """What the tool answered.
+
+    ``error`` names why a call failed: ``ToolError``, it can't do what the model asked; ``UsageError``, there is no such
+    tool or its arguments are wrong; ``Refused``, the permissions or the user did not allow it; ``TimeoutError``, it
+    took too long; else the class of what the tool raised.
+    """
 
     type: ClassVar[str] = "observation"
     step: int
@@ -204,6 +220,7 @@ class Observation(Event):
     name: str
     ok: bool
     text: str
+    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

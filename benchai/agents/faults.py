@@ -1,12 +1,13 @@
-"""What went wrong with a call, in words: from the exceptions of openai, httpx and LangChain to ours."""
+"""What went wrong with a call, in words: from the exceptions of a connection and what servers say to ours."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import httpx
-import openai
+import aiohttp
 
+from benchai.agents.wire import ServerError
 from benchai.errors import (
     ContextExceeded,
     EmptyReply,
@@ -23,17 +24,14 @@ OVERFLOW = ("exceed_context_size_error", "context_length_exceeded")
 # llama-server's words for a call that its parser can't read, as HTTP 500 or in the stream
 UNPARSED = ("failed to parse tool call", "failed to parse input", "failed to parse messages")
 NOT_READY = (429, 502, 503, 504)
-# what LangChain raises, as a plain ValueError, for a stream that held no chunk
-NO_CHUNKS = "No generation chunks were returned"
-CALL_ERRORS = (openai.APIError, httpx.HTTPError, TimeoutError, ValueError)
+UNAUTHORISED = 401
+CALL_ERRORS = (ServerError, aiohttp.ClientError, TimeoutError, ValueError)
 
 
 def explain(error: BaseException, endpoint: Endpoint, *, begun: bool) -> EndpointError:
     """The error of a call that failed; ``begun`` says whether a piece of the reply had come."""
-    if isinstance(error, openai.APIStatusError):
+    if isinstance(error, ServerError) and error.status is not None:
         return _refused(error, endpoint)
-    if str(error) == NO_CHUNKS:
-        return nothing(endpoint)
     if unparsed(str(error)):
         return unreadable(endpoint)
     if not begun and _unconnected(error):
@@ -77,7 +75,12 @@ def too_long(endpoint: Endpoint) -> EndpointError:
 
 def is_timeout(error: BaseException) -> bool:
     """Whether nothing came for too long."""
-    return isinstance(error, openai.APITimeoutError | httpx.TimeoutException | TimeoutError)
+    return isinstance(error, TimeoutError)
+
+
+def is_cut(error: BaseException) -> bool:
+    """Whether the connection broke, or never came about."""
+    return isinstance(error, aiohttp.ClientError)
 
 
 def broken(error: BaseException, endpoint: Endpoint) -> EndpointError:
@@ -91,56 +94,45 @@ def broken(error: BaseException, endpoint: Endpoint) -> EndpointError:
     return (ReplyBroken if again else EndpointError)(text.rstrip(": "), hint=hint)
 
 
-def _causes(error: BaseException | None) -> list[BaseException]:
-    found = []
-    while error is not None:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
-
-
 def _unconnected(error: BaseException) -> bool:
     """Whether no connection came about, or it was closed before the reply began."""
-    causes = _causes(error)
-    if any(isinstance(cause, httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout) for cause in causes):
-        return False
-    return any(isinstance(cause, httpx.TransportError) for cause in causes)
+    return is_cut(error) and not isinstance(error, aiohttp.SocketTimeoutError)
 
 
 def _lost(error: BaseException, endpoint: Endpoint) -> EndpointError:
-    cause = next(one for one in _causes(error) if isinstance(one, httpx.TransportError))
-    reason = str(cause) or type(cause).__name__
+    reason = str(error) or type(error).__name__
     message = f"the model {endpoint.model!r} at {endpoint.base_url} cannot be reached: {reason}"
     # a connection that was kept from an earlier call may be closed by now: that is no sign of a server that is gone
-    if endpoint.placement == "remote" and isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
+    if endpoint.placement == "remote" and isinstance(
+        error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
+    ):
         return EndpointError(message, hint="check that the server runs, and its address in benchai.yaml")
     return EndpointLost(message, hint="its log says why; 'benchai doctor' names the folder")
 
 
-def _refused(error: openai.APIStatusError, endpoint: Endpoint) -> EndpointError:
-    body = error.body if isinstance(error.body, dict) else {}
-    if body.get("type") in OVERFLOW or body.get("code") in OVERFLOW:
-        return _overflow(body, endpoint)
-    if isinstance(error, openai.AuthenticationError):
+def _refused(error: ServerError, endpoint: Endpoint) -> EndpointError:
+    if error.body.get("type") in OVERFLOW or error.body.get("code") in OVERFLOW:
+        return _overflow(error.body, endpoint)
+    if error.status == UNAUTHORISED:
         hint = f"check the key that models.{endpoint.model}.api_key_env names"
         return EndpointError(f"{endpoint.base_url} refused the key of {endpoint.model!r}", hint=hint)
-    if unparsed(error.message):
+    if unparsed(str(error)):
         return unreadable(endpoint)
-    text = f"the model {endpoint.model!r} refused the call: {error.message}"
-    if error.status_code in NOT_READY:
+    text = f"the model {endpoint.model!r} refused the call: {error}"
+    if error.status in NOT_READY:
         return EndpointNotReady(text, retry_after=_retry_after(error))
     return EndpointError(text)
 
 
-def _retry_after(error: openai.APIStatusError) -> float:
+def _retry_after(error: ServerError) -> float:
     """Seconds that the server asks for; 0 when it does not say."""
     try:
-        return max(float(error.response.headers.get("retry-after", "0")), 0.0)
+        return max(float(error.retry_after or 0), 0.0)
     except ValueError:
         return 0.0
 
 
-def _overflow(body: dict[str, Any], endpoint: Endpoint) -> ContextExceeded:
+def _overflow(body: Mapping[str, Any], endpoint: Endpoint) -> ContextExceeded:
     needed = body.get("n_prompt_tokens")
     n_ctx = body.get("n_ctx", endpoint.n_ctx)
     figures = f"{needed} tokens, the context has {n_ctx}" if needed else str(body.get("message", ""))

@@ -216,7 +216,7 @@ async def _constrained(answer: Answer, request: Request, tools: ToolRegistry, em
         "required": ["action"],
     }
     asked = [*request.messages, aside(CHOOSE)]
-    reply = await answer(replace(request, messages=asked, schema=schema, tool_choice="none"))
+    reply = await answer(replace(request, messages=asked, schema=schema, tool_choice="none", mendable=()))
     read = read_object(text_of(reply))
     action = read.value.get("action") if read is not None else None
     if action not in names:

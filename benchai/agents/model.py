@@ -1,7 +1,7 @@
-"""Models on endpoints: LangChain's ChatOpenAI makes the request, its OpenAI client sends it.
+"""Models on endpoints: LangChain's ChatOpenAI makes the request, ``wire`` sends it.
 
-The request goes past two layers that cost more than a small model's step: the SDK's transformation of every earlier
-message on each call, and LangChain's objects for each piece of a stream. Clients are kept from call to call.
+The request goes past layers that cost more than a small model's step: the SDK's client, which transforms every earlier
+message on each call, and LangChain's objects for each piece of a stream.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
 from types import TracebackType
@@ -19,43 +20,36 @@ from langchain_core.messages import AIMessageChunk, AnyMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_openai import ChatOpenAI
-from openai import AsyncStream
 from pydantic import SecretStr
 
+from benchai.agents.wire import Wire
 from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.http import local_client
 
-CONNECT_SECONDS = 10.0
 Chunk = Mapping[str, Any]
 
 
 @cache
-def _unused_client() -> httpx.Client:
-    # LangChain would make a synchronous client for every model, which takes longer than a small model's reply
-    return httpx.Client(trust_env=False, verify=False)  # noqa: S501 - nothing is sent by it
+def _unused_clients() -> dict[str, Any]:
+    # LangChain would make clients for every model, which takes longer than a small model's reply
+    return {"http_client": httpx.Client(trust_env=False, verify=False), "http_async_client": local_client()}  # noqa: S501 - nothing is sent by them
 
 
 def chat_model(endpoint: Endpoint) -> ChatOpenAI:
-    """A LangChain model on an endpoint, with an HTTP client of its own; retries are the caller's business."""
-    # a read time-out is an idle time-out: it starts anew with each piece that arrives
-    timeout = httpx.Timeout(endpoint.idle_timeout, connect=CONNECT_SECONDS)
-    remote = endpoint.placement == "remote"
+    """A LangChain model that makes the requests for an endpoint."""
     return ChatOpenAI(
         base_url=endpoint.base_url,
         model=endpoint.served_name,
-        api_key=SecretStr(endpoint.api_key or "none"),
-        # LangChain would take both from the environment, for local models too
+        api_key=SecretStr("none"),
+        # LangChain would take both from the environment
         organization="",
         openai_proxy="",
-        http_async_client=httpx.AsyncClient(timeout=timeout) if remote else local_client(timeout=timeout),
-        http_client=_unused_client(),
         # it would explain on stderr that a proxy variable is set
         http_socket_options=(),
-        timeout=timeout,
-        max_retries=0,
         stream_usage=True,
         temperature=endpoint.temperature,
         top_p=endpoint.top_p,
+        **_unused_clients(),
     )
 
 
@@ -64,6 +58,7 @@ class Models:
 
     def __init__(self) -> None:
         self._models: dict[tuple[object, ...], ChatOpenAI] = {}
+        self._wire = Wire()
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,22 +66,11 @@ class Models:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        models, self._models = list(self._models.values()), {}
-        for model in models:
-            if model.http_async_client is not None:
-                await model.http_async_client.aclose()
+        await self._wire.close()
 
     def on(self, endpoint: Endpoint) -> ChatOpenAI:
         """The model on an endpoint."""
-        key = (
-            endpoint.base_url,
-            endpoint.served_name,
-            endpoint.placement,
-            endpoint.api_key,
-            endpoint.idle_timeout,
-            endpoint.temperature,
-            endpoint.top_p,
-        )
+        key = (endpoint.base_url, endpoint.served_name, endpoint.temperature, endpoint.top_p)
         if key not in self._models:
             self._models[key] = chat_model(endpoint)
         return self._models[key]
@@ -102,26 +86,22 @@ class Models:
             settings: Further keys of the request's body.
 
         Raises:
-            openai.APIError: the server refused the call, or it broke off.
-            httpx.HTTPError: the connection broke off.
+            ServerError: the server refused the call, or ended it with an error.
+            aiohttp.ClientError: the connection did not come about, or broke off.
             TimeoutError: no piece came for the endpoint's ``idle_timeout``.
+            ValueError: what came is no JSON.
         """
-        model = self.on(endpoint)
-        body = model._get_request_payload(list(messages), **settings)
+        body = self.on(endpoint)._get_request_payload(list(messages), **settings)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
+        remote = endpoint.placement == "remote"
         # a server's keep-alive is no piece of a reply
-        async with asyncio.timeout(None) as idle:
-            idle.reschedule(_soon(endpoint))
-            found: AsyncStream[Any] = await model.root_async_client.post(
-                "/chat/completions", cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object]
-            )
-            try:
+        async with asyncio.timeout(endpoint.idle_timeout) as idle:
+            found = self._wire.stream(endpoint.base_url, body, api_key=endpoint.api_key, remote=remote)
+            async with aclosing(found):
                 async for chunk in found:
                     idle.reschedule(_soon(endpoint))
                     if isinstance(chunk, Mapping):
                         yield chunk
-            finally:
-                await found.close()
 
 
 def _soon(endpoint: Endpoint) -> float:

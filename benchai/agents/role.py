@@ -6,22 +6,25 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from langchain_core.messages import AIMessage, AnyMessage
 
 from benchai.agents import faults
+from benchai.agents.attempts import Attempts
 from benchai.agents.images import has_image
 from benchai.agents.messages import BLANKS, blanks_around, normalise_reply, with_own_ids
 from benchai.agents.model import Gathered, Models
 from benchai.errors import (
     BenchAIError,
     ContextExceeded,
+    EmptyReply,
     EndpointLost,
     EndpointNotReady,
     ReplyBroken,
     Unavailable,
+    UnreadableCall,
     UsageError,
 )
 from benchai.events import Delta, Emit, Notice
@@ -63,6 +66,8 @@ class Request:
         patience: Seconds that may be spent on waiting until an endpoint is ready.
         exceed: Whether ``max_tokens`` may go beyond the endpoint's own limit.
         window: Shortens a conversation that is too long; None: it is an error.
+        mendable: Errors of this call that its caller can mend: by asking in another way, or by going on without it.
+        attempts: Hears of the attempts to make the call.
     """
 
     messages: Sequence[AnyMessage]
@@ -73,6 +78,8 @@ class Request:
     patience: float = PATIENCE
     exceed: bool = False
     window: Window | None = None
+    mendable: tuple[type[Exception], ...] = (EmptyReply, UnreadableCall)
+    attempts: Attempts = field(default_factory=Attempts)
 
     def limit(self, endpoint: Endpoint) -> int:
         """Tokens of the reply at most."""
@@ -139,6 +146,14 @@ class RoleAgent:
                 await tries.after(fault)
 
     async def _attempt(self, request: Request) -> AIMessage:
+        request.attempts.begin()
+        try:
+            return await self._asked(request)
+        except BaseException as error:
+            request.attempts.fail(error)
+            raise
+
+    async def _asked(self, request: Request) -> AIMessage:
         reply = Gathered()
         async with self._endpoints.lease(self.name) as endpoint:
             if request.window is not None:
@@ -148,16 +163,18 @@ class RoleAgent:
             limit = request.limit(endpoint)
             whole = asyncio.timeout(endpoint.total_timeout)
             began = time.monotonic()
+            request.attempts.send(endpoint.model)
             try:
                 async with whole:
                     await self._stream(endpoint, request, limit, reply)
             except faults.CALL_ERRORS as error:
                 if whole.expired():
                     raise faults.too_long(endpoint) from error
-                if faults.is_timeout(error):
-                    endpoint.suspect()
+                if (silent := faults.is_timeout(error)) or faults.is_cut(error):
+                    # before the lease is given back: the next one is for a model that has proven to work
+                    endpoint.suspect(silent)
                 raise faults.explain(error, endpoint, begun=reply.begun) from error
-        return self._whole(reply, endpoint, limit, time.monotonic() - began)
+            return self._whole(reply, endpoint, limit, time.monotonic() - began)
 
     async def _stream(self, endpoint: Endpoint, request: Request, limit: int, reply: Gathered) -> None:
         """Fill ``reply``; what has come is there when it breaks off."""
@@ -177,6 +194,7 @@ class RoleAgent:
         reply = with_own_ids(normalise_reply(whole))
         reason = whole.response_metadata.get("finish_reason")
         if not reason:
+            endpoint.suspect(False)
             raise faults.broken(ConnectionError("the stream ended in the middle of the reply"), endpoint)
         if not reply.content and not reply.tool_calls:
             raise faults.cut_before_answer(endpoint, limit) if reason == "length" else faults.nothing(endpoint)
@@ -207,7 +225,7 @@ class _Tries:
             self._lost += 1
             if self._lost >= RETRIES:
                 raise fault
-            # its model died a moment ago: the next lease starts it again
+            # a model of ours that was lost is leased again once it is known to work, or was started again
             self._emit(Notice(text=f"{fault.message}; calling again"))
             return
         assert isinstance(fault, Unavailable | EndpointNotReady)

@@ -52,7 +52,7 @@ async def structured(
     emit(Repair(rung="structure", detail=complaint))
     messages = [*request.messages, AIMessage(_shown(reply)), aside(COMPLAINT.format(complaint=complaint))]
     again = with_more_room(asked, reply) if was_cut(reply) else asked
-    reply = await _reply(answer, replace(again, messages=messages), emit)
+    reply = await _reply(answer, replace(again, messages=messages, mendable=()), emit)
     value, complaint = _read(reply, form, schema, check, emit)
     if value is None:
         raise BadStructure(
@@ -66,7 +66,8 @@ async def _reply(answer: Answer, request: Request, emit: Emit) -> AIMessage:
     try:
         return await answer(request)
     except (EmptyReply, UnreadableCall) as fault:
-        emit(Repair(rung="empty" if isinstance(fault, EmptyReply) else "structure", detail=fault.message))
+        if request.mendable:
+            emit(Repair(rung="empty" if isinstance(fault, EmptyReply) else "structure", detail=fault.message))
         return AIMessage("")
 
 

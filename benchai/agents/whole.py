@@ -67,7 +67,9 @@ async def _of_use(answer: Answer, request: Request, emit: Emit) -> AIMessage:
         if reply.tool_calls and text_of(reply):
             return _without_calls(reply)
         again, asked = request, NO_TOOLS
-    reply = await answer(replace(again, messages=[*request.messages, aside(asked)]))
+    # the ladder mends a call that the server could not read; nothing mends a second empty reply
+    mendable = (UnreadableCall,) if may_call(request) else ()
+    reply = await answer(replace(again, messages=[*request.messages, aside(asked)], mendable=mendable))
     if _calls_in_vain(reply, request) and not text_of(reply):
         raise EmptyReply("the model calls tools where there are none", hint="try again, or another model")
     # a text that shows a call twice shows it on purpose
@@ -115,7 +117,8 @@ async def _continued(answer: Answer, request: Request, reply: AIMessage, emit: E
             emit(Repair(rung="repetition", detail="the reply repeats itself without end; its repeats are cut"))
             return reply.model_copy(update={"content": kept})
         emit(Repair(rung="cut", detail="the reply was cut; the model goes on with it"))
-        more = replace(request, messages=[*request.messages, AIMessage(text), aside(GO_ON)])
+        messages = [*request.messages, AIMessage(text), aside(GO_ON)]
+        more = replace(request, messages=messages, mendable=(EndpointError, TimeoutError))
         try:
             rest = await answer(more)
         except (EndpointError, TimeoutError) as error:

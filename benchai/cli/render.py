@@ -23,6 +23,7 @@ from benchai.events import (
     Compacted,
     Delta,
     Event,
+    ModelCall,
     ModelLoading,
     ModelReady,
     Notice,
@@ -31,6 +32,7 @@ from benchai.events import (
     Result,
     RunStarted,
     Step,
+    Then,
     Thought,
     ToolCall,
     Usage,
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 MAX_TEXT = 500
 MAX_LINES = 8
 LABEL_WIDTH = 9
+FAILED = {"UsageError": "bad call", "Refused": "refused", "TimeoutError": "timed out"}
+THEN: dict[Then, str] = {"called_again": "called again", "repaired": "repaired", "given_up": "given up"}
 
 
 def safe(text: str) -> str:
@@ -147,6 +151,7 @@ class TextView(View):
         self._began = time.monotonic()
         self._text = ""
         self._asked: list[ApprovalRequested] = []
+        self._told: tuple[str, str | None] = ("", None)
         self._spinner = Progress(
             SpinnerColumn(),
             TextColumn("[dim]{task.description}"),
@@ -204,6 +209,8 @@ class TextView(View):
                 self._line("step", f"{event.node}{': ' * bool(event.detail)}{event.detail}", "cyan")
                 self._text = ""
                 self._wait("thinking")
+            case ModelCall():
+                self._failed_call(event)
             case Repair():
                 self._line("repaired", f"{event.rung}: {event.detail}", "red")
             case Compacted():
@@ -221,7 +228,8 @@ class TextView(View):
                 self._line("call", f"{event.name}({_arguments(event.arguments)})", "yellow")
                 self._wait(f"running {event.name}")
             case Observation():
-                self._line("observed" if event.ok else "failed", event.text, "green" if event.ok else "red")
+                failed = FAILED.get(str(event.error), "failed")
+                self._line("observed" if event.ok else failed, event.text, "green" if event.ok else "red")
                 self._text = ""
                 self._wait("thinking")
             case Notice():
@@ -229,6 +237,13 @@ class TextView(View):
             case Result():
                 self._spinner.stop()
                 self._end(event)
+
+    def _failed_call(self, call: ModelCall) -> None:
+        """A call that failed; its reason stands in the line beside it. One that waits is told once."""
+        told, self._told = self._told, (call.role, call.error)
+        if call.error is not None and call.then is not None and (call.then != "called_again" or told != self._told):
+            self._line("model", f"{call.model}: the call failed ({call.error}), {THEN[call.then]}", "red")
+            self._text = ""
 
     def _end(self, result: Result) -> None:
         if result.thread_id:

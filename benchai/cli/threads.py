@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from benchai.cli.options import JsonOption, print_json
+from benchai.cli.options import ConfigOption, JsonOption, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from langchain_core.messages import AnyMessage
 
@@ -23,11 +24,11 @@ ThreadArgument = Annotated[str, typer.Argument(help="Id of the thread.")]
 
 
 @app.command("list")
-def list_(json: JsonOption = False) -> None:
+def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
     """List all threads, the one used last first."""
     from dataclasses import asdict
 
-    threads = _in_store(_list)
+    threads = _in_store(_list, config)
     if json:
         print_json([asdict(thread) | {"state": state} for thread, state in threads])
         return
@@ -41,6 +42,7 @@ def show(
     history: Annotated[bool, typer.Option("--history", help="Its checkpoints, for benchai run --from.")] = False,
     events: Annotated[bool, typer.Option("--events", help="The events of its runs.")] = False,
     graph: Annotated[bool, typer.Option("--graph", help="The path its runs took, as a mermaid flowchart.")] = False,
+    config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Print the conversation of a thread, or what else is kept of it."""
@@ -49,24 +51,24 @@ def show(
     if history + events + graph > 1:
         raise UsageError("--history, --events and --graph exclude each other", hint="call the command once for each")
     if graph:
-        _show_graph(thread, json)
+        _show_graph(thread, config, json)
     elif history:
-        _show_history(thread, json)
+        _show_history(thread, config, json)
     elif events:
-        _show_events(thread, json)
+        _show_events(thread, config, json)
     else:
-        _show_messages(thread, json)
+        _show_messages(thread, config, json)
 
 
 @app.command()
-def delete(thread: ThreadArgument) -> None:
+def delete(thread: ThreadArgument, config: ConfigOption = None) -> None:
     """Delete a thread with all that is kept of it."""
-    _in_store(lambda store: store.delete(thread))
+    _in_store(lambda store: store.delete(thread), config)
     typer.echo(f"deleted {thread}", err=True)
 
 
-def _show_messages(thread: str, json: bool) -> None:
-    messages = [_as_json(message) for message in _in_store(lambda store: store.messages(thread))]
+def _show_messages(thread: str, config: Path | None, json: bool) -> None:
+    messages = [_as_json(message) for message in _in_store(lambda store: store.messages(thread), config)]
     if json:
         print_json(messages)
         return
@@ -75,10 +77,10 @@ def _show_messages(thread: str, json: bool) -> None:
         _say(f"{message['type']}: {' '.join([message['content'], *calls]).strip()}")
 
 
-def _show_history(thread: str, json: bool) -> None:
+def _show_history(thread: str, config: Path | None, json: bool) -> None:
     from dataclasses import asdict
 
-    points = _in_store(lambda store: store.history(thread))
+    points = _in_store(lambda store: store.history(thread), config)
     if json:
         print_json([asdict(point) for point in points])
         return
@@ -95,11 +97,11 @@ def _line_of(point: Point) -> str:
     return "  ".join(part for part in (point.checkpoint_id, when, f"{point.step:>3}", ran, then, point.last) if part)
 
 
-def _show_events(thread: str, json: bool) -> None:
+def _show_events(thread: str, config: Path | None, json: bool) -> None:
     from datetime import datetime
     from json import dumps
 
-    kept = _in_store(lambda store: store.events(thread))
+    kept = _in_store(lambda store: store.events(thread), config)
     if json:
         print_json(kept)
         return
@@ -109,15 +111,15 @@ def _show_events(thread: str, json: bool) -> None:
         _say(f"{when}  {event['type']:<12}  {dumps(rest, ensure_ascii=False)}")
 
 
-def _show_graph(thread: str, json: bool) -> None:
+def _show_graph(thread: str, config: Path | None, json: bool) -> None:
     from dataclasses import asdict
 
     from benchai.graphs.path import draw_path
 
     async def found(store: ThreadStore) -> tuple[str, list[Point]]:
-        return store.state_of(await store.get(thread)), await store.history(thread, nested=True)
+        return await store.state_of(await store.get(thread)), await store.history(thread, nested=True)
 
-    state, points = _in_store(found)
+    state, points = _in_store(found, config)
     drawn = draw_path(points, state)
     if json:
         print_json({"state": state, "mermaid": drawn, "checkpoints": [asdict(point) for point in points]})
@@ -125,19 +127,19 @@ def _show_graph(thread: str, json: bool) -> None:
         typer.echo(drawn)
 
 
-def _in_store(work: Callable[[ThreadStore], Awaitable[T]]) -> T:
-    from benchai.config import paths
+def _in_store(work: Callable[[ThreadStore], Awaitable[T]], config: Path | None) -> T:
+    from benchai.config import load_config
     from benchai.graphs.checkpoints import open_threads
 
     async def opened() -> T:
-        async with open_threads(paths.threads_file()) as store:
+        async with open_threads(load_config(config).config.threads) as store:
             return await work(store)
 
     return asyncio.run(opened())
 
 
 async def _list(store: ThreadStore) -> list[tuple[Thread, str]]:
-    return [(thread, store.state_of(thread)) for thread in await store.threads()]
+    return [(thread, await store.state_of(thread)) for thread in await store.threads()]
 
 
 def _say(line: str) -> None:

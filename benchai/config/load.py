@@ -200,6 +200,14 @@ def _check_roles(config: Config, source: Source) -> None:
         for place, role in enumerate(config.fleet.core)
         if role not in known
     ]
+    named = [(("routing", "roles", intent), role) for intent, role in config.routing.roles.items()]
+    others = config.routing.fallbacks
+    named += [(("routing", "fallbacks", intent), role) for intent, roles in others.items() for role in roles]
+    problems += [
+        _unknown(source, loc, repr(role), "there is no such role", did_you_mean(role, known))
+        for loc, role in named
+        if role not in known
+    ]
     for role, models in config.router.fallback.items():
         loc = ("router", "fallback", role)
         if role not in known:

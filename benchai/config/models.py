@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from benchai.config.cache import CacheConfig
 from benchai.config.fleet import EngineConfig, FleetConfig, RouterConfig, TokenCaps
 from benchai.config.hub import split_reference
+from benchai.config.routing import RoutingConfig
 from benchai.config.section import (
     REASONING_ROLES,
     ROLES,
@@ -25,7 +27,10 @@ from benchai.config.section import (
     Section,
     VariableName,
 )
+from benchai.config.server import ServerConfig
+from benchai.config.threads import ThreadsConfig
 from benchai.config.tools import Decision, McpServer, PermissionRule, ToolsConfig
+from benchai.config.usage import UsageConfig
 from benchai.errors import ConfigError
 
 __all__ = [
@@ -43,6 +48,7 @@ __all__ = [
     "ModelConfig",
     "PermissionRule",
     "RouterConfig",
+    "ThreadsConfig",
     "TokenCaps",
     "ToolsConfig",
     "default_config",
@@ -215,14 +221,6 @@ def _places(value: Any) -> Any:
     return {place: place for place in value}
 
 
-class ThreadsConfig(Section):
-    """Where conversations are kept."""
-
-    durable: Literal["normal", "full"] = Field(
-        "normal", description="full: each step waits for the disk; normal: a power loss may cost the last steps"
-    )
-
-
 class Config(Section):
     """The whole of benchai.yaml."""
 
@@ -243,6 +241,10 @@ class Config(Section):
     )
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
     threads: ThreadsConfig = Field(default_factory=ThreadsConfig)
+    routing: RoutingConfig = Field(default_factory=RoutingConfig)
+    server: ServerConfig = Field(default_factory=ServerConfig)
+    usage: UsageConfig = Field(default_factory=UsageConfig)
+    cache: CacheConfig = Field(default_factory=CacheConfig)
 
     @field_validator("models")
     @classmethod

@@ -87,8 +87,18 @@ def _message(details: ErrorDetails) -> str:
     return details["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removesuffix("]")
 
 
+class _Short(reprlib.Repr):
+    """Short forms of values, without the passwords of addresses."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(_PASSWORD.sub(r"\1...@", x), level)
+
+
+_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s]*@")
+
+
 def _short(value: Any) -> str:
-    short = reprlib.Repr()
+    short = _Short()
     short.maxstring = short.maxother = 60
     return short.repr(value)
 

@@ -15,7 +15,7 @@ from langgraph.types import interrupt
 from benchai import events
 from benchai.agents.messages import arguments_of
 from benchai.agents.role import N_CTX
-from benchai.errors import ToolError
+from benchai.errors import Refused, ToolError
 from benchai.graphs.approvals import Approval, Decision, decisions_of
 from benchai.graphs.loops import find_loop, with_hint
 from benchai.tools.permissions import Permissions
@@ -115,7 +115,9 @@ class Acting:
         if result is None:
             result = _plain(await self._run(context, call_id, name, arguments))
         text = _presented(context, call_id, name, arguments, result, limit)
-        context.emit(events.Observation(step=step, id=call_id, name=name, ok=result.ok, text=text))
+        # the journal of an earlier run does not know
+        error = None if result.ok else result.error or ToolError.__name__
+        context.emit(events.Observation(step=step, id=call_id, name=name, ok=result.ok, text=text, error=error))
         return ToolMessage(text, tool_call_id=call_id, name=name, status="success" if result.ok else "error")
 
     def objection(self, context: RunContext, name: str, arguments: Mapping[str, Any]) -> str | None:
@@ -195,13 +197,17 @@ def _valid(context: RunContext, name: str, arguments: Mapping[str, Any] | str) -
 def _without_running(name: str, denied: str | None, decision: Decision | None) -> ToolResult | None:
     """The result of a call that is not run."""
     if denied is not None:
-        return ToolResult(ok=False, text=f"Error: {name} is not allowed: {denied}")
+        return _refused(f"{name} is not allowed: {denied}")
     if decision is None or decision.kind in ("approve", "edit"):
         return None
     if decision.kind == "respond":
         return ToolResult(ok=True, text=decision.message)
     reason = f": {decision.message}" if decision.message else ""
-    return ToolResult(ok=False, text=f"Error: the user refused this call{reason}")
+    return _refused(f"the user refused this call{reason}")
+
+
+def _refused(why: str) -> ToolResult:
+    return ToolResult(ok=False, text=f"Error: {why}", error=Refused.__name__)
 
 
 def _result_chars(n_ctx: int | None, calls: int) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import BaseModel
 
+from benchai.agents.attempts import Attempts, Failure
 from benchai.agents.context import Compaction, Context
 from benchai.agents.ladder import next_action
 from benchai.agents.messages import text_of
@@ -16,7 +18,9 @@ from benchai.agents.prompts import prompt
 from benchai.agents.role import MODEL, SECONDS, Agents, Answer, Request
 from benchai.agents.structured import structured
 from benchai.agents.whole import whole_reply
-from benchai.events import Emit, ModelCall
+from benchai.config.routing import RoutingConfig
+from benchai.errors import BenchAIError
+from benchai.events import Emit, ModelCall, Then
 from benchai.graphs.acting import Acting
 from benchai.graphs.guards import BudgetSpent, Ledger
 from benchai.tools.registry import ToolRegistry
@@ -34,6 +38,10 @@ def _every_role(_: str) -> bool:
     return True
 
 
+async def _unknown(_: Collection[str]) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class RunContext:
     """The context of a LangGraph run (``runtime.context`` in a node).
@@ -49,6 +57,8 @@ class RunContext:
         workflow: Name of the workflow that the run began with.
         served: Whether a model serves a role.
         model_of: The name of the model that serves a role.
+        routing: What the configuration adds to the router's tables.
+        fit_together: Whether the models of some roles can run at the same time; False where that is not known.
     """
 
     agents: Agents
@@ -61,6 +71,8 @@ class RunContext:
     workflow: str = ""
     served: Callable[[str], bool] = _every_role
     model_of: Callable[[str], str] = str
+    routing: RoutingConfig | None = None
+    fit_together: Callable[[Collection[str]], Awaitable[bool]] = _unknown
 
     async def call(
         self,
@@ -135,20 +147,44 @@ class RunContext:
         async def answer(request: Request) -> AIMessage:
             step = self.ledger.begin_step(wrap_up)
             limit = min(request.max_tokens or self.ledger.tokens_left, self.ledger.tokens_left)
-            reply = await self.agents.role(role).answer(
-                replace(request, max_tokens=limit, patience=self.ledger.seconds_left)
-            )
+            attempts = Attempts(partial(self._failed, step, role))
+            limited = replace(request, max_tokens=limit, patience=self.ledger.seconds_left, attempts=attempts)
+            try:
+                reply = await self.agents.role(role).answer(limited)
+            except BaseException as error:
+                attempts.end("repaired" if isinstance(error, request.mendable) else "given_up")
+                raise
             self.ledger.add(reply)
             self.emit(_model_call(step, role, reply))
             return reply
 
         return answer
 
+    def _failed(self, step: int, role: str, failure: Failure, then: Then) -> None:
+        """Tell of a call that failed."""
+        self.emit(
+            ModelCall(
+                time=failure.time,
+                step=step,
+                role=role,
+                model=failure.model or self.model_of(role),
+                seconds=round(failure.seconds, 4),
+                error=failure.kind,
+                detail=failure.detail,
+                then=then,
+            )
+        )
+
     def window(self, role: str, state: Compaction | None = None) -> Context:
         """Keeps a conversation within the context of a role's model; its old turns are summarised by that model."""
 
         async def summarise(text: str) -> str:
-            request = Request([SystemMessage(prompt("summary")), HumanMessage(text)], max_tokens=SUMMARY_TOKENS)
+            # without a summary the old turns are left out
+            request = Request(
+                [SystemMessage(prompt("summary")), HumanMessage(text)],
+                max_tokens=SUMMARY_TOKENS,
+                mendable=(BenchAIError,),
+            )
             try:
                 return text_of(await self.answers(role)(request))
             except BudgetSpent:

@@ -20,9 +20,10 @@ PLATEAU = 2
 
 
 class Check(BaseModel):
-    """One criterion."""
+    """One criterion; what the text has for it is asked for before the verdict, which small models judge better then."""
 
     criterion: str
+    evidence: str = ""
     met: bool
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
 
@@ -46,7 +46,7 @@ class Pair:
     """A call and its result, comparable."""
 
     name: str
-    arguments: str
+    arguments: dict[str, Any] | str
     result: str
     ok: bool
     thought: str
@@ -66,8 +66,8 @@ def pairs_of(messages: Sequence[AnyMessage]) -> list[Pair]:
 
 
 def _pair(reply: AIMessage, call: ToolCall, result: ToolMessage) -> Pair:
-    arguments = json.dumps(arguments_of(reply, call), sort_keys=True, default=str)
-    return Pair(call["name"], arguments, without_hint(str(result.text)), result.status != "error", text_of(reply))
+    words = without_hint(str(result.text))
+    return Pair(call["name"], arguments_of(reply, call), words, result.status != "error", text_of(reply))
 
 
 def find_loop(messages: Sequence[AnyMessage], polling: Collection[str] = ()) -> Loop | None:

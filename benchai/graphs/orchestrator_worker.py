@@ -52,9 +52,9 @@ class WorkerState(TypedDict):
 
 
 class OrchestratorState(TypedDict, total=False):
-    """``plan`` is the task in parts, ``results`` what came of each, ``wave`` the parts under way on one model.
+    """``plan`` is the task in parts, ``results`` what came of each, ``wave`` the parts under way.
 
-    ``failed`` says of parts that came to nothing why.
+    ``model`` works on them, or on the first of them. ``failed`` says of parts that came to nothing why.
     """
 
     messages: Annotated[list[AnyMessage], add_messages]
@@ -108,11 +108,14 @@ def edited_plan(arguments: Mapping[str, Any]) -> Plan:
 
 
 async def dispatch(state: OrchestratorState, runtime: Runtime[RunContext]) -> OrchestratorState:
-    """Choose the sub-tasks that run next: those that are ready and share a model."""
+    """Choose the sub-tasks that run next: those that are ready, of one model unless all models fit together."""
     context = runtime.context
     plan, results = Plan.model_validate(state["plan"]), state["results"]
-    models = {task.id: context.model_of(worker_role(task.role, context.served)) for task in plan.tasks}
-    wave = next_wave(plan.tasks, results.keys(), models, state.get("model"))
+    roles = {task.id: worker_role(task.role, context.served) for task in plan.tasks}
+    models = {task: context.model_of(role) for task, role in roles.items()}
+    left = {role for task, role in roles.items() if task not in results}
+    together = len({context.model_of(role) for role in left}) > 1 and await context.fit_together(left)
+    wave = next_wave(plan.tasks, results.keys(), models, state.get("model"), together)
     if not wave:
         return {"wave": []}
     return {"wave": [_for_worker(task, plan, results, context) for task in wave], "model": models[wave[0].id]}

@@ -81,9 +81,13 @@ def worker_role(name: str, served: Callable[[str], bool]) -> str:
 
 
 def next_wave(
-    tasks: Sequence[SubTask], done: Collection[int], models: Mapping[int, str], current: str | None
+    tasks: Sequence[SubTask],
+    done: Collection[int],
+    models: Mapping[int, str],
+    current: str | None,
+    together: bool = False,
 ) -> list[SubTask]:
-    """The sub-tasks that run next, at the same time: all that are ready and share a model.
+    """The sub-tasks that run next, at the same time: all that are ready and, unless ``together``, share a model.
 
     Args:
         tasks: All of the plan.
@@ -91,13 +95,14 @@ def next_wave(
         models: The model that works on each task.
         current: The model that worked last; it goes on for as long as it has work, because another one may have to
             be swapped in. After it comes the model after which the fewest changes follow.
+        together: Whether all models can run at the same time, so that nothing has to be swapped.
 
     Raises:
         ValueError: tasks wait for each other, or for unknown ones; see ``complaint_about``.
     """
     ready = [task for task in tasks if task.id not in done and set(task.depends_on) <= set(done)]
-    if not ready:
-        return []
+    if not ready or together:
+        return ready
     at_hand = [models[task.id] for task in ready]
     chosen = current if current in at_hand else _fewest_changes(tasks, frozenset(done), models)
     return [task for task in ready if models[task.id] == chosen]

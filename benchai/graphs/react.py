@@ -6,9 +6,10 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
+from langgraph.types import Command
 
 from benchai import events
 from benchai.agents.context import Compaction, Context
@@ -41,9 +42,17 @@ class ReactState(TypedDict, total=False):
     stop_reason: StopReason | None
 
 
-async def think(state: ReactState, runtime: Runtime[RunContext]) -> ReactState:
+async def think(state: ReactState, runtime: Runtime[RunContext]) -> Command[Literal["act", "__end__"]]:
     """Ask the model for its next thought: a tool call, or the answer."""
-    context = runtime.context
+    update = await _thought(state, runtime.context)
+    # a conditional edge would read the whole state anew, and cost a tenth of the step
+    last = (update["messages"] or state["messages"])[-1]
+    if isinstance(last, AIMessage) and last.tool_calls and update.get("stop_reason") is None:
+        return Command(update=update, goto="act")
+    return Command(update=update, goto="__end__")
+
+
+async def _thought(state: ReactState, context: RunContext) -> ReactState:
     role, messages = who_answers(state["messages"], state.get("role") or ROLE)
     conversation = [SystemMessage(prompt("react")), *close_open_calls(messages)]
     window = context.window(role, Compaction(**state.get("compaction", {})))
@@ -108,19 +117,12 @@ async def act(state: ReactState, runtime: Runtime[RunContext]) -> ReactState:
     return {"messages": list(await runtime.context.act(last, state["messages"][:-1]))}
 
 
-def _next(state: ReactState) -> Literal["act", "__end__"]:
-    last = state["messages"][-1]
-    calls = isinstance(last, AIMessage) and last.tool_calls
-    return "act" if calls and state.get("stop_reason") is None else "__end__"
-
-
 def build() -> StateGraph[ReactState, RunContext, ReactState, ReactState]:
     """The graph: think, and act for as long as the model calls tools."""
     graph = StateGraph(ReactState, context_schema=RunContext)
-    graph.add_node("think", think)
+    graph.add_node("think", think, destinations=("act", END))
     graph.add_node("act", act)
     graph.add_edge(START, "think")
-    graph.add_conditional_edges("think", _next)
     graph.add_edge("act", "think")
     return graph
 

@@ -17,6 +17,7 @@ from benchai.graphs.context import RunContext
 from benchai.graphs.nested import run_nested, workflow_of
 from benchai.graphs.registry import Workflow
 from benchai.runtime.router.route import route, workflow
+from benchai.runtime.router.tables import tables
 
 FALLBACK = "react"
 
@@ -35,7 +36,7 @@ async def choose(state: RouterState, runtime: Runtime[RunContext]) -> RouterStat
     context = runtime.context
     question = state["messages"][last_question(state["messages"])]
     text = str(question.text)
-    found = route(text, image=has_image(question))
+    found = route(text, image=has_image(question), known=tables(context.routing))
     chosen = workflow(found, text)
     missing = [role for role in workflow_of(chosen).roles if not context.served(role)]
     detail = f"{chosen}: {found.reason}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from langgraph.runtime import RunControl
 
 from benchai.errors import BenchAIError, Refused
 from benchai.events import ApprovalRequested, Delta, Event, ModelCall, Result, RunStarted, StopReason
-from benchai.graphs.checkpoints import KEEP_EVENT, ThreadStore
+from benchai.graphs.checkpoints import ThreadStore
 from benchai.graphs.execution import Approver, Beginning
 from benchai.graphs.guards import Ledger
 from benchai.graphs.registry import Workflow
@@ -45,37 +44,55 @@ class Run:
     control: RunControl = field(default_factory=RunControl)
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     working: asyncio.Task[tuple[str, StopReason]] | None = None
+    result: Result | None = None
     _unkept: list[Event] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
     _row: Callable[[Event], tuple[str, str, str]] | None = None
 
     def emit(self, event: Event) -> None:
-        """Hand an event out; all but pieces of text are kept with the thread, too."""
+        """Hand an event out; all but pieces of text are kept with the thread, too, up to the result."""
         self.events.put_nowait(event)
-        if not isinstance(event, Delta):
+        if not isinstance(event, Delta) and self.result is None:
             self._unkept.append(event)
             self._more.set()
+
+    def end(self, output: str, reason: StopReason, error: BaseException | None = None) -> Result:
+        """The run has ended: its result is kept as its last event, and handed out once the thread is free."""
+        self.result = Result(
+            output=output,
+            stop_reason=reason,
+            steps=self.ledger.steps,
+            usage=self.ledger.usage(),
+            thread_id=self.thread_id,
+            workflow=self.workflow.name,
+            error=_words(error),
+        )
+        self._unkept.append(self.result)
+        return self.result
 
     @asynccontextmanager
     async def keeping_events(self, threads: ThreadStore) -> AsyncIterator[None]:
         """Write events to the thread as they come, while the context is open; the last ones when it closes.
 
-        A run that could not begin leaves the thread as it was.
+        An error, or a cancellation, that leaves the context ends the run. One that could not begin leaves the thread
+        as it was.
         """
         keeping = asyncio.create_task(self._keep(threads))
         self._row = threads.event_row(self.thread_id, self.run_id, resumed=self.beginning.inputs is None)
-        threads.saver.riders.append(self)
+        threads.riders.append(self)
         try:
             yield
         except Refused:
             self._unkept.clear()
             await asyncio.shield(threads.take_back(self.thread_id))
             raise
+        except BaseException as error:
+            self.end("", "cancelled" if isinstance(error, asyncio.CancelledError) else "error", error)
+            raise
         finally:
-            threads.saver.riders.remove(self)
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
-            await asyncio.shield(self._write(threads))
+            await asyncio.shield(self._keep_last(threads))
 
     async def _keep(self, threads: ThreadStore) -> None:
         while True:
@@ -83,45 +100,39 @@ class Run:
             self._more.clear()
             # most go with the next checkpoint, in its transaction
             await asyncio.sleep(LATEST)
-            await asyncio.shield(self._write(threads))
+            if self._unkept:
+                await asyncio.shield(threads.flush())
 
-    def write(self, cursor: sqlite3.Cursor) -> int:
-        """Write the events that wait in the transaction of a checkpoint."""
-        waiting = list(self._unkept)
-        if waiting and self._row is not None:
-            cursor.executemany(KEEP_EVENT, [self._row(event) for event in waiting])
-            return len(waiting)
-        return 0
+    async def _keep_last(self, threads: ThreadStore) -> None:
+        try:
+            if self._unkept:
+                await threads.flush()
+        finally:
+            threads.riders.remove(self)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """The events that wait to be kept."""
+        return [self._row(event) for event in self._unkept] if self._row is not None else []
 
     def written(self, count: int) -> None:
         """So many events are kept."""
         del self._unkept[:count]
 
-    async def _write(self, threads: ThreadStore) -> None:
-        found, self._unkept = self._unkept, []
-        if found:
-            await threads.keep_events(self.thread_id, self.run_id, found, resumed=self.beginning.inputs is None)
-
 
 async def result_of(run: Run, working: asyncio.Task[tuple[str, StopReason]]) -> Result:
     """The last event of a run that has ended, however it did."""
-    output, error = "", None
-    reason: StopReason = "error"
     try:
         output, reason = await working
-    except BenchAIError as known:
-        error = known.message
-    except Exception as unknown:  # the stream raises it after the result
-        error = f"{type(unknown).__name__}: {unknown}"
-    return Result(
-        output=output,
-        stop_reason=reason,
-        steps=run.ledger.steps,
-        usage=run.ledger.usage(),
-        thread_id=run.thread_id,
-        workflow=run.workflow.name,
-        error=error,
-    )
+    except Exception as error:  # the stream raises it after the result
+        kept = run.result
+        return kept if kept is not None and kept.stop_reason == "error" else run.end("", "error", error)
+    return run.result or run.end(output, reason)
+
+
+def _words(error: BaseException | None) -> str | None:
+    if error is None or isinstance(error, asyncio.CancelledError):
+        return None
+    return error.message if isinstance(error, BenchAIError) else f"{type(error).__name__}: {error}"
 
 
 def spent_before(ledger: Ledger, events: Sequence[Mapping[str, Any]]) -> None:
@@ -133,7 +144,9 @@ def spent_before(ledger: Ledger, events: Sequence[Mapping[str, Any]]) -> None:
             ledger.steps = max(ledger.steps, int(event["step"]))
             ledger.prompt_tokens += int(event["prompt_tokens"])
             ledger.completion_tokens += int(event["completion_tokens"])
-    ledger.began -= sum(_seconds_between(event, after) for event, after in pairwise(task))
+    # a call that was made again is told when that happens, with the time at which it had failed
+    timely = (event for event in task if event.get("then") != "called_again")
+    ledger.began -= sum(_seconds_between(event, after) for event, after in pairwise(timely))
 
 
 def _begins_a_task(event: Mapping[str, Any]) -> bool:

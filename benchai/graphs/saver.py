@@ -21,20 +21,21 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 #: "normal": a write survives the death of the process at once, a power loss may cost the last ones; "full": nothing.
 Durable = Literal["normal", "full"]
+KEEP_EVENT = "INSERT INTO benchai_events (thread_id, run_id, event) VALUES (?, ?, ?)"
 PATIENCE_MS = 50
 BUSY_MS = 30_000
 T = TypeVar("T")
 
 
 class Rider(Protocol):
-    """Rows that are written in the transactions of checkpoints, so that they cost none of their own."""
+    """Events that are kept in the transactions of checkpoints, so that they cost none of their own."""
 
-    def write(self, cursor: sqlite3.Cursor) -> int:
-        """Write what waits; how many rows."""
+    def rows(self) -> Sequence[tuple[str, str, str]]:
+        """The rows that wait, for ``KEEP_EVENT``."""
         ...
 
     def written(self, count: int) -> None:
-        """The transaction of so many rows is through."""
+        """The transaction of the first so many of them is through."""
         ...
 
 
@@ -50,12 +51,23 @@ class LoopSqliteSaver(SqliteSaver):
     @contextmanager
     def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
         """A cursor; the riders' rows go with its transaction."""
-        riders = tuple(self.riders) if transaction else ()
+        riding: list[tuple[Rider, Sequence[tuple[str, str, str]]]] = []
         with super().cursor(transaction) as cursor:
             yield cursor
-            counts = [rider.write(cursor) for rider in riders]
-        for rider, count in zip(riders, counts, strict=True):
-            rider.written(count)
+            if transaction:
+                riding = [(rider, rows) for rider in self.riders if (rows := rider.rows())]
+            for _, rows in riding:
+                cursor.executemany(KEEP_EVENT, rows)
+        for rider, rows in riding:
+            rider.written(len(rows))
+
+    async def flush(self) -> None:
+        """Keep what the riders have, without a checkpoint."""
+        await self._do(self._flush)
+
+    def _flush(self) -> None:
+        with self.cursor():
+            pass
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that a config names, or the thread's last."""

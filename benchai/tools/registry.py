@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchai.errors import ToolError
+from benchai.errors import ToolError, UsageError
 from benchai.tools.calculator import CALCULATOR
 from benchai.tools.clock import CURRENT_TIME
 from benchai.tools.files import LIST_FILES, READ_FILE
@@ -71,7 +71,7 @@ class ToolRegistry:
         try:
             tool = self.get(name)
         except ToolError as error:
-            return failure(error)
+            return failure(error, UsageError)
         return await tool.invoke(arguments, ctx)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from benchai.errors import ToolError, nearest
+from benchai.errors import ToolError, UsageError, nearest
 from benchai.tools.schema import compact_schema, signature
 
 __all__ = ["RESULTS", "Permission", "Tool", "ToolArgs", "ToolContext", "ToolResult", "guess_for", "shorten"]
@@ -60,10 +60,15 @@ class ToolContext:
 
 @dataclass(frozen=True)
 class ToolResult:
-    """The text that goes back to the model; `ok` is False when it tells of an error."""
+    """The text that goes back to the model; `ok` is False when it tells of an error.
+
+    `error` names what went wrong where that is known: ToolError, UsageError for an unknown tool or wrong arguments,
+    Refused, TimeoutError, or the class of what the tool raised.
+    """
 
     ok: bool
     text: str
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,12 +109,16 @@ class Tool:
         """Validate `arguments` (JSON text when a str) and run the tool; only cancellation is raised."""
         try:
             validated = self.validate(arguments)
+        except ToolError as error:
+            return failure(error, UsageError)
+        try:
             return ToolResult(ok=True, text=await self.run(validated, ctx))
         except ToolError as error:
             return failure(error)
         except Exception as error:
             logger.exception("tool %r failed", self.name)
-            return ToolResult(ok=False, text=f"Error: {type(error).__name__}: {error}")
+            kind = type(error).__name__
+            return ToolResult(ok=False, text=f"Error: {kind}: {error}", error=kind)
 
     def validate(self, arguments: Mapping[str, Any] | str) -> BaseModel:
         """Return the arguments as an instance of `args`.
@@ -157,10 +166,15 @@ def _parameters_of(args: type[BaseModel]) -> dict[str, Any]:
     return compact_schema(args.model_json_schema())
 
 
-def failure(error: ToolError) -> ToolResult:
-    """Return the result that tells a model about `error`; lines of it that show a file stay lines."""
+def failure(error: ToolError, kind: type[Exception] | None = None) -> ToolResult:
+    """Return the result that tells a model about `error`; lines of it that show a file stay lines.
+
+    `kind` is what went wrong; by default it is read from `error`, which a time-out may have caused.
+    """
     text = f"{error}; {error.hint}" if error.hint else str(error)
-    return ToolResult(ok=False, text=f"Error: {text if chr(10) in text else ' '.join(text.split())}")
+    words = f"Error: {text if chr(10) in text else ' '.join(text.split())}"
+    late = isinstance(error.__cause__ or error.__context__, TimeoutError)
+    return ToolResult(ok=False, text=words, error=(kind or (TimeoutError if late else type(error))).__name__)
 
 
 def shorten(value: object, limit: int = 80) -> str:

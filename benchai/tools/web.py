@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -58,6 +58,17 @@ class FetchArgs(ToolArgs):
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What is fetched: media types that are taken, and what is said of others."""
+
+    takes: Callable[[str], bool]
+    otherwise: str
+
+
+TEXTS = Kind(lambda kind: kind in _HTML or bool(_TEXT.fullmatch(kind)), "web_fetch reads only text")
+
+
+@dataclass(frozen=True)
 class Body:
     """What an address answered; `cut` tells that it was longer than the limit."""
 
@@ -78,17 +89,17 @@ class Page:
     cut: bool
 
 
-async def fetch(url: str, access: Access) -> Body:
-    """Get a page, over at most 5 redirects, each checked anew.
+async def fetch(url: str, access: Access, kind: Kind = TEXTS) -> Body:
+    """Get a page, or what else ``kind`` is, over at most 5 redirects, each checked anew.
 
-    Raises ToolError when an address is not allowed, does not answer well, or sends what is no text.
+    Raises ToolError when an address is not allowed, does not answer well, or sends what is of no such kind.
     """
     target = parse_url(url, access)
     for _ in range(MAX_REDIRECTS + 1):
         async with exchange(target, access) as response:
             headers = _header_fields(response)
             if not (300 <= response.status < 400 and "location" in headers):
-                return await _body(target, response, headers, access)
+                return await _body(target, response, headers, access, kind)
         target = redirected(target, headers["location"], access)
     raise ToolError(f"{shorten(url, 200)} redirects more than {MAX_REDIRECTS} times")
 
@@ -102,13 +113,15 @@ def _field(value: bytes) -> str:
     return value.decode("utf-8", "replace").strip()
 
 
-async def _body(url: httpx.URL, response: httpcore.Response, headers: Mapping[str, str], access: Access) -> Body:
+async def _body(
+    url: httpx.URL, response: httpcore.Response, headers: Mapping[str, str], access: Access, wanted: Kind
+) -> Body:
     if not 200 <= response.status < 300:
         raise ToolError(f"{shown(url)} answered {_status(response.status)}")
     kind, _, parameters = headers.get("content-type", "").partition(";")
     media_type = kind.strip().lower()
-    if media_type and media_type not in _HTML and not _TEXT.fullmatch(media_type):
-        raise ToolError(f"{shown(url)} is {shorten(media_type)}; web_fetch reads only text")
+    if media_type and not wanted.takes(media_type):
+        raise ToolError(f"{shown(url)} is {shorten(media_type)}; {wanted.otherwise}")
     inflater = _Inflater(headers.get("content-encoding", ""), access.size)
     # aclosing: a stream that is not read to its end must end now, and not when it is collected
     async with aclosing(_chunks(response)) as chunks:

@@ -1,7 +1,7 @@
 """The trace of one run: its events in, finished spans out.
 
 One span for the run (``invoke_workflow``), one for each node that told its step (``invoke_agent``, or just the node's
-name where it called neither a model nor a tool), ``chat`` for a model's reply, ``execute_tool`` for a tool, and
+name where it called neither a model nor a tool), ``chat`` for a request to a model, ``execute_tool`` for a tool, and
 ``load_model`` for a model's start. What else happens is an event of the span around it. What people, models and tools
 wrote is left out unless ``content`` is set.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchai import events
-from benchai.errors import BenchAIError
+from benchai.errors import BenchAIError, ToolError
 from benchai.tracing import names
 from benchai.tracing.models import Models
 from benchai.tracing.place import OUTSIDE, Place
@@ -167,7 +167,8 @@ class RunTrace:
         self._close(node.span, node.last)
 
     def _chat(self, event: events.ModelCall, around: _Open, now: int) -> None:
-        self._steps += 1
+        # a call that is made again is one step of the run
+        self._steps += event.then != "called_again"
         self._prompt_tokens += event.prompt_tokens
         self._completion_tokens += event.completion_tokens
         asked = self.models.name(self.models.asked(event.role, event.model))
@@ -177,18 +178,27 @@ class RunTrace:
         span.attributes |= {
             names.OPERATION: "chat",
             names.REQUEST_MODEL: asked,
-            names.RESPONSE_MODEL: self.models.name(event.model),
-            names.INPUT_TOKENS: event.prompt_tokens,
-            names.OUTPUT_TOKENS: event.completion_tokens,
-            names.CACHED_TOKENS: event.cached_tokens,
             names.ROLE: event.role,
             names.MODEL: event.model,
             names.STEP: event.step,
         }
-        if event.finish_reason:
-            span.attributes[names.FINISH_REASONS] = [event.finish_reason]
+        if event.error is None:
+            span.attributes |= self._answered(event)
+        else:
+            span.attributes[names.THEN] = event.then or ""
+            _fail(span, event.error, event.detail if self.content and event.detail else event.error)
         around.touch(now, called=True)
         self._close(span, now)
+
+    def _answered(self, event: events.ModelCall) -> Attributes:
+        """What is known of a call that has a reply."""
+        reason: Attributes = {names.FINISH_REASONS: [event.finish_reason]} if event.finish_reason else {}
+        return reason | {
+            names.RESPONSE_MODEL: self.models.name(event.model),
+            names.INPUT_TOKENS: event.prompt_tokens,
+            names.OUTPUT_TOKENS: event.completion_tokens,
+            names.CACHED_TOKENS: event.cached_tokens,
+        }
 
     def _tool(self, event: events.ToolCall, around: _Open, place: Place, now: int) -> None:
         span = self._inside(around, f"execute_tool {event.name}", now, {names.STEP: event.step})
@@ -211,7 +221,8 @@ class RunTrace:
         if self.content:
             tool.span.attributes[names.TOOL_RESULT] = event.text
         if not event.ok:
-            _fail(tool.span, "ToolError", event.text if self.content else "the tool failed")
+            kind = event.error or ToolError.__name__
+            _fail(tool.span, kind, event.text if self.content else "the tool failed")
         tool.touch(now)
         self._close(tool.span, now)
 

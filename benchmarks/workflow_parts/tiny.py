@@ -144,7 +144,7 @@ def kept(events: Sequence[Event]) -> list[float]:
 
     A call may find more than that prompt, namely the reply to it, too; that counts as all of it.
     """
-    calls = [event for event in events if isinstance(event, ModelCall)]
+    calls = [event for event in events if isinstance(event, ModelCall) and event.error is None]
     return [min(1.0, later.cached_tokens / earlier.prompt_tokens) for earlier, later in pairwise(calls)]
 
 

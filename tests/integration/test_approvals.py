@@ -86,6 +86,7 @@ async def test_nobody_there_to_decide(tmp_path: Path) -> None:
     assert len(server.requests) == 3
 
 
+@pytest.mark.usefixtures("store")
 async def test_a_decision_takes_effect_once(tmp_path: Path) -> None:
     with ScriptedServer(scripted.calls(WRITE), scripted.text("Written.")) as server:
         async with bench_on(tmp_path, server.config()) as bench:
@@ -116,6 +117,8 @@ async def test_decisions(tmp_path: Path, decision: Any, told: str, written: str 
     assert given.decision == (decision if isinstance(decision, str) else decision["decision"])
     [text] = contents(server.requests[-1], "tool")
     assert told in text
+    [seen] = [event for event in events if isinstance(event, Observation)]
+    assert (seen.ok, seen.error) == ((False, "Refused") if given.decision == "reject" else (True, None))
     file = tmp_path / "a.txt"
     assert (file.read_text(encoding="utf-8") if file.exists() else None) == written
 
@@ -267,6 +270,7 @@ def planning(server: ScriptedServer) -> dict[str, Any]:
     return server.config(roles={"general": "far", "planner": "far", "code": "far"})
 
 
+@pytest.mark.usefixtures("store")
 async def test_workers_that_ask_at_the_same_time(tmp_path: Path) -> None:
     """Their calls have the same id: the questions have not, and each decision reaches its own."""
     with ScriptedServer(worker) as server:
@@ -285,6 +289,7 @@ async def test_workers_that_ask_at_the_same_time(tmp_path: Path) -> None:
     assert {point.namespace.partition(":")[0] for point in again} == {"", "work"}
 
 
+@pytest.mark.usefixtures("store")
 async def test_a_branch_from_a_question_takes_another_decision(tmp_path: Path) -> None:
     with ScriptedServer(scripted.calls(WRITE), scripted.text("Well.")) as server:
         async with bench_on(tmp_path, server.config()) as bench:

@@ -60,7 +60,7 @@ async def test_a_thread_is_shown_and_deleted(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.usefixtures("two_threads")
+@pytest.mark.usefixtures("store", "two_threads")
 async def test_the_checkpoints_of_a_thread(tmp_path: Path) -> None:
     done = benchai("threads", "show", "sum", "--history", cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
@@ -116,7 +116,9 @@ async def test_the_events_of_a_thread(tmp_path: Path) -> None:
         "observation",
         "model_call",
         "answer",
+        "result",
     ]
+    assert (kept[-1]["stop_reason"], kept[-1]["thread_id"]) == ("completed", "sum")
     assert len({event["run_id"] for event in kept}) == 1
     done = benchai("threads", "show", "sum", "--events", cwd=tmp_path)
     assert (done.code, len(done.out.splitlines())) == (0, len(kept))

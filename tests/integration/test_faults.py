@@ -66,6 +66,9 @@ async def test_a_run_recovers(
     assert len(ran.requests) == len(replies)
     assert ran.notes == scene.notes
     assert tells in ran.told()
+    # each request is told, and those that failed were mended
+    assert len(ran.of_type(ModelCall)) == len(ran.requests)
+    assert {call.then for call in ran.of_type(ModelCall) if call.error} <= {"called_again", "repaired"}
     if not tells:
         [complaint] = [seen.text for seen in ran.of_type(Observation) if not seen.ok]
         assert "tools: read_file, note, page" in complaint
@@ -113,6 +116,12 @@ async def test_a_run_ends_with_a_reason(
     assert (ran.result.stop_reason, ran.result.error) == ("error", ran.error.message)
     assert len(ran.requests) == len(replies)
     assert ran.notes == scene.notes[:place]
+    told = ran.of_type(ModelCall)
+    assert len(told) == len(ran.requests)
+    if told[-1].error is not None:
+        assert told[-1].then == "given_up"
+        assert told[-1].error == type(ran.error).__name__ or isinstance(ran.error, BadStructure)
+    assert all(call.then != "given_up" for call in told[:-1])
 
 
 async def test_a_worker_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
@@ -155,7 +164,7 @@ async def test_more_room_is_given_to_what_was_cut(tmp_path: Path) -> None:
 async def test_waiting_for_a_model_ends_with_the_run(tmp_path: Path) -> None:
     began = time.monotonic()
     ran = await Stage(tmp_path).play("react", REACT.task, LOADING, budget=Budget(9, 99_999, 2))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     assert "Loading model; calling again when it is ready" in ran.told()
     assert len(ran.requests) > 1
     # the last wait would have been longer than the run; a slow machine may come to its end in a request

@@ -240,4 +240,5 @@ def test_a_server_that_is_left_ends_what_hangs() -> None:
         with ScriptedServer(reply) as server, httpx.Client(base_url=server.url, trust_env=False, timeout=0.2) as client:
             with pytest.raises(httpx.TimeoutException):
                 client.post("/chat/completions", json={"messages": [], "stream": True})
+            assert server.wait_for_requests(1)
         assert server.disconnected.is_set()

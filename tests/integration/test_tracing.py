@@ -133,6 +133,31 @@ async def test_a_run_with_a_tool_and_a_repair(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+async def test_calls_and_tools_that_fail_are_spans_with_their_error(tmp_path: Path) -> None:
+    file = tmp_path / "trace.jsonl"
+    lost = scripted.begun("We", lambda exchange: exchange.reset())
+    replies = (lost, scripted.calls(("calculator", '{"expression": "1 / 0"}')), scripted.text(""), scripted.text("No."))
+    with ScriptedServer(*replies) as server:
+        async with traced(tmp_path, server.config(), file) as bench:
+            result = await bench.run("react", f"What is {SECRET}?")
+    spans = spans_in(file)
+    root = check_tree(spans)
+    chats = sorted(named(spans, "chat scripted"), key=lambda span: int(span["endTimeUnixNano"]))
+    assert [(one["status"].get("code"), one["attributes"].get("error.type")) for one in chats] == [
+        (2, "ReplyBroken"),
+        (None, None),
+        (2, "EmptyReply"),
+        (None, None),
+    ]
+    assert [one["attributes"].get("benchai.then") for one in chats] == ["called_again", None, "repaired", None]
+    assert all(one["attributes"]["gen_ai.request.model"] == "scripted" for one in chats)
+    assert "gen_ai.response.model" not in chats[0]["attributes"]
+    [called] = named(spans, "execute_tool calculator")
+    assert (called["attributes"]["error.type"], called["status"]["code"]) == ("ToolError", 2)
+    assert root["attributes"]["benchai.steps"] == str(result.steps) == "3"
+    assert "broke off" not in file.read_text(), "an error's words may quote what somebody wrote"
+
+
 async def test_content_is_there_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CONTENT, "SPAN_ONLY")
     file = tmp_path / "trace.jsonl"
@@ -159,7 +184,7 @@ PLAN = {
 
 def by_task() -> Reply:
     """Plans, then works; the first worker's call is answered last, though it was asked for first."""
-    fast_done = threading.Event()
+    slow_there, fast_done = threading.Event(), threading.Event()
 
     def reply(exchange: Exchange) -> None:
         request = exchange.request
@@ -170,10 +195,13 @@ def by_task() -> Reply:
             return scripted.text("both")(exchange)
         if "slow answer" in asked and "Results:" not in asked:
             if not contents(request, "tool"):
+                slow_there.set()
                 fast_done.wait(10)
                 return scripted.calls(ADD)(exchange)
             return scripted.text("slow")(exchange)
         if "fast answer" in asked and "Results:" not in asked:
+            # whichever of them comes first
+            slow_there.wait(10)
             scripted.text("fast")(exchange)
             return fast_done.set()
         return scripted.text("slow and fast")(exchange)

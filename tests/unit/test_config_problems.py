@@ -281,3 +281,9 @@ YAML = st.recursive(
 def test_any_data_loads_or_is_an_error_of_ours(data: object) -> None:
     message = outcome_of(yaml.safe_dump({"models": data, "router": data}))
     assert all(line.startswith("b.yaml") for line in message.splitlines())
+
+
+def test_a_value_is_told_without_its_password() -> None:
+    error = error_of("threads: {ulr: 'postgresql://me:s3cret@host/db'}\n" + MODEL)
+    assert "s3cret" not in error.message
+    assert "me:...@host" in error.message

@@ -173,6 +173,14 @@ def test_the_model_that_works_goes_on() -> None:
     assert next_wave(tasks, (1, 2, 3), models, "A") == []
 
 
+def test_where_all_models_fit_all_that_is_ready_runs() -> None:
+    tasks = plan((1, []), (2, []), (3, [1]), (4, [])).tasks
+    models = {1: "A", 2: "B", 3: "B", 4: "A"}
+    assert [task.id for task in next_wave(tasks, (), models, "B", together=True)] == [1, 2, 4]
+    assert [task.id for task in next_wave(tasks, (1, 2), models, "B", together=True)] == [3, 4]
+    assert next_wave(tasks, (1, 2, 3, 4), models, None, together=True) == []
+
+
 def test_the_largest_group_need_not_be_first() -> None:
     # two of B are ready at once, but a third waits for A
     tasks = plan((1, []), (2, []), (3, []), (4, [3])).tasks

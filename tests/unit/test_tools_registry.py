@@ -152,14 +152,31 @@ async def test_mistakes_are_told_on_one_line(arguments: Any, message: str, ctx: 
 @pytest.mark.anyio
 async def test_tool_error_comes_back_with_its_hint(ctx: ToolContext) -> None:
     result = await failing(ToolError("no such row 7", hint="rows are 1 to 5")).invoke({"text": "a"}, ctx)
-    assert result == ToolResult(ok=False, text="Error: no such row 7; rows are 1 to 5")
+    assert result == ToolResult(ok=False, text="Error: no such row 7; rows are 1 to 5", error="ToolError")
+
+
+async def _late(args: EchoArgs, ctx: ToolContext) -> str:
+    try:
+        raise TimeoutError
+    except TimeoutError:
+        raise ToolError("it took longer than 1 s") from None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [({"text": "a"}, "TimeoutError"), ({}, "UsageError"), ("{", "UsageError"), ({"text": 5}, "UsageError")],
+)
+async def test_a_failure_is_named(arguments: Any, kind: str, ctx: ToolContext) -> None:
+    result = await Tool("late", "Takes long.", EchoArgs, _late).invoke(arguments, ctx)
+    assert (result.ok, result.error) == (False, kind)
 
 
 @pytest.mark.anyio
 async def test_unexpected_error_is_logged(ctx: ToolContext, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         result = await failing(KeyError("k")).invoke({"text": "a"}, ctx)
-    assert result == ToolResult(ok=False, text="Error: KeyError: 'k'")
+    assert result == ToolResult(ok=False, text="Error: KeyError: 'k'", error="KeyError")
     assert "tool 'failing' failed" in caplog.text
 
 
@@ -179,6 +196,7 @@ async def test_registry_knows_its_tools(ctx: ToolContext) -> None:
         ok=False,
         text="Error: there is no tool 'calculater'; tools: calculator, current_time, list_files, read_file"
         " (did you mean 'calculator'?)",
+        error="UsageError",
     )
 
 

@@ -23,7 +23,7 @@ from benchai.tracing.file import TraceFile
 from benchai.tracing.models import Models
 from benchai.tracing.place import Place
 from benchai.tracing.run import RunTrace
-from benchai.tracing.spans import MOST_EVENTS, Kind, Span, as_request, resource
+from benchai.tracing.spans import MOST_EVENTS, Kind, Span, as_json, as_request, resource
 from benchai.tracing.tracer import Tracer, endpoint_of
 
 CONFIG = """
@@ -64,8 +64,8 @@ def tool(call_id: str, time: float) -> events.ToolCall:
     return events.ToolCall(step=1, id=call_id, name=f"tool_{call_id}", arguments={"a": SECRET}, time=time)
 
 
-def observed(call_id: str, time: float, ok: bool = True) -> events.Observation:
-    return events.Observation(step=1, id=call_id, name=f"tool_{call_id}", ok=ok, text=SECRET, time=time)
+def observed(call_id: str, time: float, ok: bool = True, error: str | None = None) -> events.Observation:
+    return events.Observation(step=1, id=call_id, name=f"tool_{call_id}", ok=ok, text=SECRET, time=time, error=error)
 
 
 def test_the_names_are_those_of_the_conventions() -> None:
@@ -112,6 +112,43 @@ def test_a_call_of_a_model_is_a_span_that_began_before_its_event(tmp_path: Path)
     }
 
 
+@pytest.mark.parametrize(("content", "words"), [(False, "EndpointLost"), (True, SECRET)])
+def test_a_call_that_failed_is_a_span_with_an_error(tmp_path: Path, content: bool, words: str) -> None:
+    run = Traced(tmp_path, content=content)
+    failed = {"step": 3, "role": "code", "model": "far", "seconds": 0.5, "error": "EndpointLost", "detail": SECRET}
+    run.take(events.Step(node="work", time=100.2), "work:1", step=1)
+    run.take(events.ModelCall(**failed, then="called_again", time=101.0), "work:1")
+    run.call("work:1", time=102.0, step=3)
+    spans = run.end()
+    chat = spans["chat far-large"]
+    assert (chat.start, chat.end, chat.kind) == (100_500_000_000, 101_000_000_000, Kind.CLIENT)
+    assert chat.attributes == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.conversation.id": "thread",
+        "gen_ai.request.model": "far-large",
+        "server.address": "far.example",
+        "server.port": 443,
+        "error.type": "EndpointLost",
+        "benchai.role": "code",
+        "benchai.model": "far",
+        "benchai.step": 3,
+        "benchai.then": "called_again",
+    }
+    assert (chat.error, as_json(chat)["status"]) == (words, {"code": 2, "message": words})
+    assert (chat.parent, spans["chat near"].error) == (spans["invoke_agent work"].id, None)
+    # one step, of which each time is a request
+    assert spans["invoke_workflow react"].attributes["benchai.steps"] == 1
+
+
+@pytest.mark.parametrize(("then", "steps"), [("called_again", 1), ("repaired", 2), ("given_up", 2)])
+def test_a_call_that_is_made_again_is_no_step_of_its_own(tmp_path: Path, then: Any, steps: int) -> None:
+    run = Traced(tmp_path)
+    run.take(events.ModelCall(step=1, role="code", model="far", seconds=0.1, error="EmptyReply", then=then))
+    run.call(time=102.0, step=steps)
+    assert run.end()["invoke_workflow react"].attributes["benchai.steps"] == steps
+
+
 def test_a_fallback_answers_for_the_model_that_was_asked(tmp_path: Path) -> None:
     run = Traced(tmp_path)
     run.call(time=101.0, role="code", model="near")
@@ -138,13 +175,13 @@ def test_tools_at_the_same_time_are_kept_apart(tmp_path: Path) -> None:
     run = Traced(tmp_path)
     run.take(tool("a", 101.0))
     run.take(tool("b", 101.5))
-    run.take(observed("b", 102.0, ok=False))
+    run.take(observed("b", 102.0, ok=False, error="TimeoutError"))
     run.take(observed("a", 103.0))
     spans = run.end()
     first, second = spans["execute_tool tool_a"], spans["execute_tool tool_b"]
     assert (first.start, first.end, first.error) == (101_000_000_000, 103_000_000_000, None)
     assert (second.start, second.end) == (101_500_000_000, 102_000_000_000)
-    assert second.attributes["error.type"] == "ToolError"
+    assert second.attributes["error.type"] == "TimeoutError"
     assert second.error == "the tool failed"
     assert (first.attributes["gen_ai.tool.name"], first.attributes["gen_ai.tool.call.id"]) == ("tool_a", "a")
 
