@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from benchai.cli import config, doctor, fleet, models, run, serve, threads, workflows
+from benchai.cli import cache, config, doctor, fleet, keys, models, route, run, serve, stats, threads, workflows
 
 FULL = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
@@ -27,10 +27,15 @@ app.command("run")(run.run)
 app.command("serve")(serve.serve)
 app.command("workflows")(workflows.workflows)
 app.command("doctor")(doctor.doctor)
+app.command("route")(route.route)
+app.add_typer(cache.app, name="cache")
 app.add_typer(config.app, name="config")
 app.add_typer(fleet.app, name="fleet")
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(threads.app, name="threads")
+app.add_typer(stats.app, name="stats")
+app.command("feedback")(stats.feedback)
 
 
 def _version(value: bool) -> None:

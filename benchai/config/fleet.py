@@ -48,6 +48,10 @@ class RouterConfig(Section):
     fallback: dict[str, list[str]] = Field(
         default_factory=dict, description="Role -> models that serve it while its own has failed or keeps it waiting"
     )
+    aliases: dict[str, str] = Field(
+        default_factory=dict, description="Names that clients insist on -> auto, a role, a model or workflow:NAME"
+    )
+    keep_alive: Seconds = Field(5, description="A stream that is silent for so long gets a comment")
     max_queue: Count = Field(64, description="Requests of a role that may wait; one more is refused (HTTP 429)")
     max_wait: Seconds = Field(60, description="After so long nobody is served ahead of a waiting request")
     max_passes: Count = Field(8, description="Requests that may be served ahead of a waiting one to save swaps")

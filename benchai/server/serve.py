@@ -22,7 +22,11 @@ from benchai.runtime.fleet.ports import port_owner
 from benchai.runtime.race import race
 from benchai.runtime.serving import announced, only_server, write_record
 from benchai.server.app import make_app
+from benchai.server.auth import check_reach
+from benchai.server.connection import guarded
+from benchai.server.edge import Edge
 from benchai.server.events import EventLog
+from benchai.server.face import Face
 
 WATCH_SECONDS = 1.0
 CLOSE_SECONDS = 2
@@ -38,14 +42,27 @@ class _Uvicorn(uvicorn.Server):
 
 
 class Service:
-    """One run of the server. `show` gets every event of the fleet, `tell` lines for people."""
+    """One run of the server. `show` gets every event of the fleet, `tell` lines for people.
 
-    def __init__(self, loaded: LoadedConfig, show: Callable[[Event], None], tell: Callable[[str], None]) -> None:
+    `access_log` has a line told for each request, whatever `server.access_log` says.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        show: Callable[[Event], None],
+        tell: Callable[[str], None],
+        *,
+        access_log: bool = False,
+    ) -> None:
         self.loaded = loaded
         self.log = EventLog()
         self.url = ""
         self._show = show
         self._tell = tell
+        self._access_log = access_log
+        self._edge: Edge | None = None
+        self._face: Face | None = None
         self._token = secrets.token_urlsafe(24)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -57,13 +74,16 @@ class Service:
         Raises:
             UsageError: another server of this user runs.
             PortInUse: something else listens on router.port.
+            ConfigError: other machines can reach it, and there are no keys.
         """
         self._take_signals()
         with only_server(), contextlib.closing(self._bind()) as bound:
             host, port = bound.getsockname()[:2]
+            check_reach(host, self.loaded.config.server.keys)
             self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            async with Fleet(self.loaded, self._emit, keep_core=True) as fleet:
-                server = _Uvicorn(self._settings(fleet))
+            async with Fleet(self.loaded, self._emit, keep_core=True) as fleet, Face(fleet, self._emit) as face:
+                self._face = face
+                server = _Uvicorn(self._settings(fleet, face, host))
                 serving = asyncio.create_task(server.serve(sockets=[bound]))
                 watching = asyncio.create_task(self._follow_config(fleet))
                 try:
@@ -79,15 +99,30 @@ class Service:
                     server.should_exit = True
                     await asyncio.gather(serving, watching, return_exceptions=True)
 
-    def _settings(self, fleet: Fleet) -> uvicorn.Config:
+    def _settings(self, fleet: Fleet, face: Face, host: str) -> uvicorn.Config:
         app = make_app(fleet, self.log, self._token)
+        edge = self._edge = Edge(face.over(app), self.loaded.config.server, host, self._line_of(self.loaded))
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         return uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=CLOSE_SECONDS
+            edge,
+            http=guarded(lambda: edge.settings),
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            timeout_graceful_shutdown=CLOSE_SECONDS,
         )
+
+    def _line_of(self, loaded: LoadedConfig) -> Callable[[str], None] | None:
+        """What takes the lines of the access log."""
+        return self._tell if self._access_log or loaded.config.server.access_log else None
 
     def _emit(self, event: Event) -> None:
         self.log.emit(event)
+        if self._face is not None:
+            self._face.observe(event)
         self._show(event)
 
     def _take_signals(self) -> None:
@@ -104,7 +139,10 @@ class Service:
     def _bind(self) -> socket.socket:
         router = self.loaded.config.router
         try:
-            return socket.create_server((router.host, router.port), family=_family(router.host))
+            bound = socket.create_server((router.host, router.port), family=_family(router.host))
+            # asyncio does so only where a socket names its protocol; without it a reply in two writes takes 40 ms
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return bound
         except (TypeError, ValueError) as error:
             raise UsageError(f"the host {router.host!r} is no address", hint="check router.host") from error
         except OSError as error:
@@ -143,17 +181,27 @@ class Service:
     async def _apply(self, fleet: Fleet) -> None:
         try:
             loaded = load_config(self.loaded.path)
+            # at once: a key that was taken out must not wait for models that restart
+            self._guard_with(loaded)
             changed = await fleet.apply(loaded)
         except BenchAIError as error:
+            self._guard_with(self.loaded)
             self._emit(Notice(text=f"the configuration is kept as it was: {error.message}"))
             return
         self.loaded = loaded
+        if self._face is not None:
+            self._face.apply(loaded)
         try:
             write_record(self.url, self._token, loaded)
         except OSError as error:
             self._emit(Notice(text=f"runs will not find this server: its state file: {error.strerror}"))
         what = f"restarted {', '.join(changed)}" if changed else "no model had to be restarted"
         self._emit(Notice(text=f"the configuration was read again: {what}"))
+
+    def _guard_with(self, loaded: LoadedConfig) -> None:
+        if self._edge is not None:
+            self._edge.apply(loaded.config.server)
+            self._edge.log = self._line_of(loaded)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -73,7 +73,7 @@ def calculation(draw: Draw) -> Task:
 
 def calculated(turn: Turn, both: bool) -> Task:
     """The task of a turn: its last result is the answer, or ``both`` are."""
-    results = [result for _, _, result in called(turn)]
+    results = [calculate.value_in(result) for _, _, result in called(turn)]
     values = results if both else results[-1:]
     fits = (REACT, ORCHESTRATOR) if both else (REACT,)
     return Task(turn.talk.messages[0]["content"], sure(lambda output: gives(output, values)), fits)

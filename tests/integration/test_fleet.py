@@ -52,7 +52,7 @@ async def test_a_crash_between_leases_is_mended_at_the_next(tmp_path: Path) -> N
         assert ended(pids(events)[0])
         process = fleet.members["tiny"].supervisor.process
         assert process is not None
-        await asyncio.wait_for(process.exited.wait(), 5)
+        await asyncio.wait_for(process.exited.wait(), 15)
         async with fleet.lease("general") as second:
             assert second.n_ctx == first.n_ctx
         assert len(set(pids(events))) == 2
@@ -93,7 +93,7 @@ async def test_a_role_is_called_twice_at_a_time(tmp_path: Path) -> None:
         done, _ = await asyncio.wait([third], timeout=0.1)
         assert not done
         await first.aclose()
-        await asyncio.wait_for(third, 5)
+        await asyncio.wait_for(third, 15)
 
 
 async def test_at_most_two_requests_reach_the_model_of_general(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -93,7 +92,7 @@ async def test_a_full_queue_refuses_and_tells_when_to_come_again(tmp_path: Path)
             assert fleet.dispatcher.counts.refused == 1
             # each role has its own queue
             await served(fleet, "research")
-        assert len(await asyncio.wait_for(asyncio.gather(*waiting), 5)) == 2
+        assert len(await asyncio.wait_for(asyncio.gather(*waiting), 15)) == 2
         await served(fleet, "code")
 
 
@@ -111,7 +110,7 @@ async def test_another_local_model_serves_while_its_own_has_failed(tmp_path: Pat
         [notice] = record.notices("instead of")
         assert "'general' instead of 'code'" in notice
         assert "exit code 3" in notice
-        assert (await asyncio.wait_for(Agents(fleet, record).role("code").call(HELLO), 5)).content == "one two"
+        assert (await asyncio.wait_for(Agents(fleet, record).role("code").call(HELLO), 15)).content == "one two"
 
 
 async def test_a_remote_model_serves_while_its_own_does_not_fit(tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ async def test_another_model_serves_when_its_own_is_long_in_starting(tmp_path: P
     fleet, _ = fake_fleet(tmp_path, ["general", "code"], record, plans={"code": "stalls"}, router=router)
     async with fleet:
         await served(fleet, "general")
-        endpoint = await asyncio.wait_for(served(fleet, "code"), 5)
+        endpoint = await asyncio.wait_for(served(fleet, "code"), 15)
         assert endpoint.model == "general"
         assert "kept it waiting" in record.notices("instead of")[0]
 
@@ -169,16 +168,14 @@ async def test_a_caller_that_leaves_the_line_leaves_no_trace(tmp_path: Path) -> 
                 waiting = asyncio.create_task(served(fleet, "code"))
                 await asyncio.sleep(0.05)
                 assert fleet.dispatcher.waiting("code") == 1
-                begun = time.monotonic()
                 waiting.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await waiting
-                assert time.monotonic() - begun < 1
                 assert fleet.dispatcher.waiting("code") == 0
         assert not engine.noted("code", "starts")
         assert record.path("general") == ["starting", "ready"]
         # nor does it hold a place
-        await asyncio.wait_for(served(fleet, "code"), 5)
+        await asyncio.wait_for(served(fleet, "code"), 15)
         assert fleet.members["code"].uses.total == 0
 
 
@@ -196,7 +193,7 @@ async def test_a_caller_that_leaves_at_the_moment_of_its_grant_gives_the_place_b
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         assert fleet.members["code"].uses.total == 0
-        await asyncio.wait_for(served(fleet, "code"), 5)
+        await asyncio.wait_for(served(fleet, "code"), 15)
 
 
 async def test_a_caller_that_leaves_a_real_stream_frees_its_place_and_its_slot(tmp_path: Path) -> None:
@@ -213,14 +210,13 @@ async def test_a_caller_that_leaves_a_real_stream_frees_its_place_and_its_slot(t
 
         streaming = asyncio.create_task(stream())
         await begun.wait()
-        left = time.monotonic()
         streaming.cancel()
         with pytest.raises(asyncio.CancelledError):
             await streaming
         async with fleet.lease("code") as endpoint:
-            while any(slot["is_processing"] for slot in await slots(endpoint)):
-                assert time.monotonic() - left < 1, "the engine goes on"
-        assert time.monotonic() - left < 1
+            while (left := await slots(endpoint)) and left[0]["is_processing"]:
+                pass
+        assert left[0]["n_prompt_tokens"] < 3900, "the engine wrote on to the end"
         assert record.path("code") == ["starting", "ready"]
 
 
@@ -230,13 +226,12 @@ async def test_a_call_that_is_cancelled_is_aborted_upstream(tmp_path: Path) -> N
     async with fleet:
         call = asyncio.create_task(Agents(fleet, record).role("code").call(HELLO))
         await record.until(lambda: any(isinstance(event, Delta) for event in record.events))
-        left = time.monotonic()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
+        # the engine would go on for ever
         await engine.until_noted("code", "gone")
-        await asyncio.wait_for(served(fleet, "code"), 1)
-        assert time.monotonic() - left < 1
+        await asyncio.wait_for(served(fleet, "code"), 10)
 
 
 # ---- new settings
@@ -268,7 +263,7 @@ async def test_new_settings_of_a_model_that_failed_are_tried_at_once(tmp_path: P
             await served(fleet, "general")
         new = changed(fleet.loaded, models={"general": {**fleet_model(fleet, "general"), "context": 1024}})
         assert await fleet.apply(new) == ["general"]
-        assert (await asyncio.wait_for(served(fleet, "general"), 5)).n_ctx == 1024
+        assert (await asyncio.wait_for(served(fleet, "general"), 15)).n_ctx == 1024
 
 
 async def test_a_model_that_new_settings_take_out_is_stopped(tmp_path: Path) -> None:
@@ -304,7 +299,7 @@ async def test_a_lease_that_outlives_its_model_ends_quietly(tmp_path: Path) -> N
         async with fleet.lease("general"):
             new = changed(fleet.loaded, models={"general": {**fleet_model(fleet, "general"), "context": 1024}})
             await asyncio.wait_for(fleet.apply(new), 10)
-        await asyncio.wait_for(served(fleet, "general"), 5)
+        await asyncio.wait_for(served(fleet, "general"), 15)
         assert fleet.members["general"].uses.total == 0
 
 
@@ -314,7 +309,7 @@ async def test_a_model_that_new_settings_add_is_served(tmp_path: Path) -> None:
     async with fleet:
         await served(fleet, "general")
         assert await fleet.apply(changed(fleet.loaded, models={"code": fleet_model(fleet, "general")})) == []
-        assert (await asyncio.wait_for(served(fleet, "code"), 5)).model == "code"
+        assert (await asyncio.wait_for(served(fleet, "code"), 15)).model == "code"
         assert record.path("general") == ["starting", "ready"]
 
 
@@ -340,7 +335,7 @@ async def test_draining_lets_leases_end_and_nobody_in(tmp_path: Path) -> None:
             await served(fleet, "general")
         assert not draining.done()
         await lease.__aexit__(None, None, None)
-        assert await asyncio.wait_for(draining, 2)
+        assert await draining, "it waited for its time-out"
 
 
 async def test_a_stopped_model_comes_back_when_it_is_asked_for(tmp_path: Path) -> None:
@@ -352,11 +347,11 @@ async def test_a_stopped_model_comes_back_when_it_is_asked_for(tmp_path: Path) -
             stopping = asyncio.create_task(fleet.stop("general"))
             await asyncio.sleep(0.05)
             assert fleet.members["general"].supervisor.alive, "it lets its requests end"
-        await asyncio.wait_for(stopping, 5)
+        await asyncio.wait_for(stopping, 15)
         assert record.states("general", "stopped")[0].cause == "stopped by the operator"
         await asyncio.sleep(0.2)
         assert record.path("general")[-1] == "stopped"
-        await asyncio.wait_for(served(fleet, "general"), 5)
+        await asyncio.wait_for(served(fleet, "general"), 15)
 
 
 class CountingGauge(Gauge):

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +19,7 @@ from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.fleet.state import EngineRecord, end_leftovers
 from tests.conftest import REPO
 from tests.integration.fleet_helpers import FakeEngine, Record, fake_fleet, gpu_config, served
-from tests.integration.helpers import LIMIT, alive, ended, group
+from tests.integration.helpers import LIMIT, alive, ended, group, until
 
 SUPERVISOR = """
 import asyncio, sys
@@ -103,9 +102,7 @@ def test_the_group_of_what_was_left_is_ended(own_home: Path) -> None:
         assert len(end_leftovers()) == 1
         process.wait(LIMIT)
         # killed; the kernel may take a moment
-        deadline = time.monotonic() + 2
-        while group(process.pid):
-            assert time.monotonic() < deadline
+        until(lambda: not group(process.pid))
 
 
 def test_a_process_that_came_to_the_same_pid_is_not_touched(own_home: Path) -> None:
@@ -216,9 +213,8 @@ def test_a_killed_supervisor_leaves_no_engine(tmp_path: Path, own_home: Path) ->
         pids = [int(process.stdout.readline()) for _ in range(2)]
         assert all(alive(pid) for pid in pids)
         process.kill()
-        killed = time.monotonic()
         for pid in pids:
-            assert ended(pid, 2 - (time.monotonic() - killed)), "an engine outlived its supervisor"
+            assert ended(pid), "an engine outlived its supervisor"
     [left] = notes(own_home)
     assert len(json.loads(left.read_text(encoding="utf-8"))["engines"]) == 2
     assert end_leftovers() == []

@@ -48,7 +48,8 @@ def test_an_answer_gives_values(answer: str, values: list[str], right: bool) -> 
 def piece(kind: int, **values: str) -> writing.Piece:
     chosen = writing.KINDS[kind]
     frame = chosen.frames[0]
-    return writing.Piece(chosen, values, frame, frame.format(**values) + chosen.end, "", [])
+    right = frame.format(**values) + chosen.end
+    return writing.Piece(chosen, values, values, "", frame, right, right, [])
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,8 @@ def model_call(prompt: int, cached: int) -> ModelCall:
 
 
 def test_what_the_engine_kept_is_a_share_of_the_prompt_before() -> None:
-    events: list[Event] = [model_call(100, 3), Answer(text="x"), model_call(200, 95), model_call(300, 210)]
+    lost = ModelCall(step=2, role="general", model="tiny", seconds=0.1, error="EndpointLost", then="called_again")
+    events: list[Event] = [model_call(100, 3), lost, Answer(text="x"), model_call(200, 95), model_call(300, 210)]
     assert tiny.kept(events) == [0.95, 1.0]
     assert tiny.kept(events[:1]) == []
 

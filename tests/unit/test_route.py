@@ -128,8 +128,8 @@ def test_each_factor_saturates_at_its_limit(name: str, limit: float) -> None:
         ("questions", "Is it? Was it? Will it be?", 2),
         ("questions", "Is it?", 0),
         ("questions", "Read the book, describe the plot and count the pages.", 2),
-        ("conjunctions", "Wash it and then dry it, after that fold it", 2),
-        ("conjunctions", "Erst waschen, danach trocknen", 1),
+        ("questions", "Wash it and then dry it, after that fold it", 1),
+        ("questions", "Erst waschen, danach trocknen", 0.5),
     ],
 )
 def test_factors_count(name: str, text: str, amount: float) -> None:

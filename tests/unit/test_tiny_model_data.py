@@ -21,7 +21,7 @@ def drawn(held_out: bool, each: int) -> dict[str, set[str]]:
     draw = Draw(random.Random(5), held_out)
     for make in data.TASKS.values():
         for _ in range(each):
-            make(draw)
+            data._fresh(draw, make)
     return draw.drawn
 
 

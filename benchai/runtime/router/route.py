@@ -1,59 +1,67 @@
 """Which role answers a request and which workflow fits it: pure functions of its text.
 
-The intent is found by regex and keywords, English and German. Where no intent is clear, the complexity
-chooses the role. Intent detection, complexity score and thresholds follow the project's seed document.
+The intent is found by words and expressions, English and German. Where no intent is clear, the complexity
+chooses the role. Intent detection, complexity score and thresholds follow the project's seed document; docs/routing.md
+tells where they differ. Conversations are routed by `benchai.runtime.router.rules`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from benchai.runtime.router.vocabulary import (
-    CLAUSE,
-    COMPARE,
-    CONJUNCTION,
-    CRITERIA,
-    EACH,
-    EXPRESSION,
-    MADE,
-    MADE_POINTS,
-    QUESTION,
-    SEVERAL,
-    SIGNALS,
-    TERMS,
-    WRITE_CODE,
-    WRITE_TEXT,
-)
+from benchai.runtime.router.reading import CLEAR, HEAD, TAIL, Reading, read
+from benchai.runtime.router.tables import Tables, Thresholds, tables
+from benchai.runtime.router.workflows import workflow_for
 
-#: Characters of the text that are searched, at its beginning and at its end; beyond, only signs are counted.
-HEAD, TAIL = 4000, 2000
-#: A score from which an intent is clear.
-CLEAR = 1.5
-#: Complexity above which the research role answers, and the planner, where no intent is clear (from the seed).
-RESEARCH_ABOVE, PLANNER_ABOVE = 0.7, 0.4
+__all__ = [
+    "CLEAR",
+    "FACTORS",
+    "HEAD",
+    "KEEP",
+    "PLANNER_ABOVE",
+    "RESEARCH_ABOVE",
+    "SIMPLE_BELOW",
+    "TAIL",
+    "Route",
+    "complexity_of",
+    "decide",
+    "factors",
+    "route",
+    "workflow",
+]
 
-#: Factor of complexity -> (weight of one, limit of what it adds). The first four weights are the seed's; limits and
-#: conjunctions are ours: the seed's sum has no ceiling.
+#: The role of a request that ends in the result of a tool: the model that called it.
+KEEP = "keep"
+#: The seed's thresholds: where no intent is clear, research answers above the one, and the planner above the other.
+RESEARCH_ABOVE, PLANNER_ABOVE = Thresholds.research, Thresholds.planner
+#: Below this a text is simple (from the seed): signs that are not clear are not looked at.
+SIMPLE_BELOW = Thresholds.simple
+#: A score that decides where the text is neither simple nor so complex that research answers.
+WEAK = 0.7
+
+#: Factor of complexity -> (weight of one, limit of what it adds). The weights are the seed's; the limits are ours: the
+#: seed's sum has no ceiling.
 FACTORS: Mapping[str, tuple[float, float]] = {
     "length": (1.0, 0.5),  # of 1000 characters
     "code_blocks": (0.3, 0.6),  # fenced blocks
     "technical_terms": (0.1, 0.4),  # different ones
-    "questions": (0.2, 0.6),  # questions and sub-tasks after the first
-    "conjunctions": (0.1, 0.3),  # "and then", "after that"
+    "questions": (0.2, 0.6),  # questions and sub-tasks after the first, half as much for "and then"
 }
 
-_IMAGE_POINTS = 10.0
+NO_PICTURE = "but no picture came, so the role is general's"
 
 
 @dataclass(frozen=True)
 class Route:
     """Who answers a request.
 
-    ``intent`` is what it asks for: code, planner, research, vision or general. ``role`` differs from it only
-    where no intent is clear (then ``intent`` is general). ``complexity`` is within 0 and 1. ``scores`` are the
-    points of each intent, ``reason`` names what decided.
+    ``intent`` is what it asks for: code, planner, research, vision or general. ``role`` is the intent's, but where no
+    intent is clear (then ``intent`` is general and complexity chooses), where a picture is asked about and none came
+    (general's), and where a tool's result goes back to the model that called (``KEEP``). ``complexity`` is within 0 and
+    1, ``factors`` the amounts it comes from. ``scores`` are the points of each intent, ``signals`` what gave them,
+    ``reason`` names what decided. ``allowed`` is role -> penalty in seconds, the best first: who may answer.
+    ``picture``: the model must be able to see. ``follows``: the intent is that of the turns before.
     """
 
     role: str
@@ -61,29 +69,26 @@ class Route:
     complexity: float
     scores: Mapping[str, float]
     reason: str
+    allowed: Mapping[str, float] = field(default_factory=dict)
+    factors: Mapping[str, float] = field(default_factory=dict)
+    signals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    picture: bool = False
+    follows: bool = False
 
 
-def route(text: str, *, image: bool = False) -> Route:
+def route(text: str, *, image: bool = False, known: Tables | None = None) -> Route:
     """Which role answers ``text``; it never fails, whatever the text.
 
     A clear intent decides, with ``image`` it is vision. Otherwise the complexity does: above 0.7 research,
-    above 0.4 planner, else general. Of a long text only both ends are searched, so time is linear in its length.
+    above 0.4 planner, else general. Of a long text only both ends are searched.
 
     Args:
         text: What the user asks, without the conversation before it.
         image: Whether a picture comes with it.
+        known: The tables; default: those without additions.
     """
-    said = _said(text)
-    complexity = complexity_of(factors(text))
-    scores, found = _scores(text, said)
-    if image:
-        return Route(
-            "vision", "vision", complexity, {**scores, "vision": _IMAGE_POINTS}, "vision: a picture comes with it"
-        )
-    intent = max(scores, key=lambda one: scores[one])
-    if scores[intent] >= CLEAR:
-        return Route(intent, intent, complexity, scores, f"{intent}: {', '.join(found[intent])}")
-    return _by_complexity(complexity, scores)
+    known = known or tables()
+    return decide(read(text, known), known, image="a picture comes with it" if image else None)
 
 
 def workflow(route: Route, text: str) -> str:
@@ -93,31 +98,13 @@ def workflow(route: Route, text: str) -> str:
     planner-coder-reviewer (code to be written), reflection (a text to be written), evaluator-optimizer (one
     with stated criteria) and react (everything else).
     """
-    said = _said(text)
-    if route.intent == "vision":
-        return "vision"
-    writing = route.intent == "general" and (_made(said) == "general" or bool(WRITE_TEXT.search(said)))
-    if writing and CRITERIA.search(said):
-        return "evaluator-optimizer"
-    if _independent(said, route.intent):
-        return "orchestrator-worker"
-    if route.intent == "code":
-        return "planner-coder-reviewer" if _asks_for_code(said) else "react"
-    if writing:
-        return "reflection"
-    return "orchestrator-worker" if route.complexity > RESEARCH_ABOVE else "react"
+    intent = "general" if route.intent == "vision" and not route.picture else route.intent
+    return workflow_for(intent, read(text, tables()), complex_one=route.complexity > RESEARCH_ABOVE)
 
 
 def factors(text: str) -> dict[str, float]:
     """How much of each factor of ``FACTORS`` a text has; unbounded, none negative."""
-    said = _said(text)
-    return {
-        "length": len(text) / 1000,
-        "code_blocks": (text.count("```") + 1) // 2,
-        "technical_terms": len({match[0].lower() for match in TERMS.finditer(said)}),
-        "questions": max(0, text.count("?") - 1, len(CLAUSE.findall(said)) - 1),
-        "conjunctions": len(CONJUNCTION.findall(said)),
-    }
+    return read(text, tables()).factors()
 
 
 def complexity_of(amounts: Mapping[str, float]) -> float:
@@ -125,62 +112,71 @@ def complexity_of(amounts: Mapping[str, float]) -> float:
     return min(1.0, sum(min(limit, weight * amounts[name]) for name, (weight, limit) in FACTORS.items()))
 
 
-def _by_complexity(complexity: float, scores: Mapping[str, float]) -> Route:
+def best_of(scores: Mapping[str, float]) -> str:
+    """The intent with the most points; the first of equal ones."""
+    return max(scores, key=lambda one: scores[one])
+
+
+def decide(
+    reading: Reading, known: Tables, *, image: str | None = None, topic: str | None = None, working: bool = False
+) -> Route:
+    """The route of a text that was read.
+
+    Args:
+        reading: What was found in it.
+        known: The tables.
+        image: What brings a picture, if anything does: then the intent is vision.
+        topic: The intent of the turns before, if this one goes on from them.
+        working: Whether tools are offered: then a simple text asks for work as well, and weak signs count.
+    """
+    amounts = reading.factors()
+    complexity = complexity_of(amounts)
+    if image is not None:
+        scores = {**reading.scores, "vision": 10.0}
+        return _made("vision", "vision", f"vision: {image}", known, reading, complexity, scores, picture=True)
+    if topic is not None:
+        why = f"{topic}: it goes on from the turns before, which were about {topic}"
+        return _made(topic, topic, why, known, reading, complexity, reading.scores, follows=True)
+    intent = best_of(reading.scores)
+    weak = (working or complexity >= known.thresholds.simple) and complexity <= known.thresholds.research
+    if reading.scores[intent] >= (WEAK if weak else CLEAR):
+        kind = "general" if intent == "vision" else intent
+        why = f"{intent}: {', '.join(reading.found[intent])}" + (f", {NO_PICTURE}" if intent == "vision" else "")
+        return _made(kind, intent, why, known, reading, complexity, reading.scores)
+    kind, why = _by_complexity(complexity, known.thresholds)
+    return _made(kind, "general", why, known, reading, complexity, reading.scores)
+
+
+def _by_complexity(complexity: float, limits: Thresholds) -> tuple[str, str]:
     why = f"no intent is clear, complexity {complexity:.2f} is"
-    if complexity > RESEARCH_ABOVE:
-        return Route("research", "general", complexity, scores, f"{why} above {RESEARCH_ABOVE}")
-    if complexity > PLANNER_ABOVE:
-        return Route("planner", "general", complexity, scores, f"{why} above {PLANNER_ABOVE}")
-    return Route("general", "general", complexity, scores, f"{why} not above {PLANNER_ABOVE}")
+    if complexity > limits.research:
+        return "research", f"{why} above {limits.research}"
+    if complexity > limits.planner:
+        return "planner", f"{why} above {limits.planner}"
+    return "general", f"{why} not above {limits.planner}"
 
 
-def _said(text: str) -> str:
-    """Beginning and end of a text, without its fenced blocks: what is quoted is no request."""
-    if len(text) <= HEAD + TAIL:
-        return _unfenced(text)
-    inside = text.count("```", 0, -TAIL) % 2
-    return _unfenced(text[:HEAD]) + "\n" + _unfenced("```" * inside + text[-TAIL:])
-
-
-def _unfenced(text: str) -> str:
-    """Without fenced blocks; runs of one sign are cut short, which keeps the searches fast."""
-    text = re.sub(r"```.*?(?:```|\Z)", "\n", text, flags=re.DOTALL)
-    return re.sub(r"([^\w`])\1{2,}", r"\1\1", text)
-
-
-def _made(said: str) -> str | None:
-    """The intent of the first thing that the text wants made."""
-    match = MADE.search(said)
-    return match.lastgroup if match else None
-
-
-def _scores(text: str, said: str) -> tuple[dict[str, float], dict[str, list[str]]]:
-    scores = dict.fromkeys(("code", "planner", "research", "vision", "general"), 0.0)
-    found: dict[str, list[str]] = {intent: [] for intent in scores}
-    for signal in SIGNALS:
-        words = {match[0].lower() for match in signal.pattern.finditer(said)}
-        if words:
-            scores[signal.intent] += signal.points * min(2, len(words))
-            found[signal.intent].append(signal.name)
-    if made := _made(said):
-        scores[made] += MADE_POINTS[made]
-        found[made].append("what is to be made")
-    if "```" in text:
-        scores["code"] += CLEAR
-        found["code"].append("code block")
-    return scores, found
-
-
-def _independent(said: str, intent: str) -> bool:
-    """Whether a text asks for several things that do not need each other."""
-    if SEVERAL.search(said) or len(EACH.findall(said)) > 2:
-        return True
-    if intent == "code":
-        return False
-    if intent == "research" and (COMPARE.search(said) or _made(said) == "general"):
-        return True
-    return len(CLAUSE.findall(said)) > 2 or len(EXPRESSION.findall(said)) > 1
-
-
-def _asks_for_code(said: str) -> bool:
-    return bool(WRITE_CODE.search(said)) or (_made(said) == "code" and not QUESTION.match(said))
+def _made(
+    kind: str,
+    intent: str,
+    reason: str,
+    known: Tables,
+    reading: Reading,
+    complexity: float,
+    scores: Mapping[str, float],
+    *,
+    picture: bool = False,
+    follows: bool = False,
+) -> Route:
+    return Route(
+        role=known.roles.get(kind, kind),
+        intent=intent,
+        complexity=complexity,
+        scores=scores,
+        reason=reason,
+        allowed=known.allowed(kind),
+        factors=reading.factors(),
+        signals={one: tuple(names) for one, names in reading.found.items()},
+        picture=picture,
+        follows=follows,
+    )

@@ -1,0 +1,202 @@
+"""Puts a whole reply together from the bytes of a stream as they pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from benchai.runtime.router.cache.chunks import COMMON, ENDINGS, WHOLE
+
+#: Bytes of a stream that are collected at most.
+CAP = 4 * 1024 * 1024
+# of what does not come in pieces, the last is right
+_REPLACED = ("role", "finish_reason", "id", "type", "name")
+
+
+class _GiveUp(Exception):
+    """The stream holds what can't be put together without doubt."""
+
+
+class _Pieces(list[str]):
+    """A text that came in pieces."""
+
+
+class Collector:
+    """Reads one stream of chat completion chunks, cut into pieces anywhere.
+
+    It never fails: what it does not understand, a second choice, an error in the stream and more bytes than ``cap``
+    make it give up, and there is no reply then.
+    """
+
+    def __init__(self, cap: int = CAP) -> None:
+        self._left = cap
+        self._rest: list[bytes] = []
+        self._data: list[bytes] = []
+        self._reply: dict[str, Any] = {}
+        self._choice: dict[str, Any] = {}
+        self._message: dict[str, Any] = {}
+        self._calls: dict[int, dict[str, Any]] = {}
+        self.done = False
+        self.gave_up: str | None = None
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next bytes of the stream."""
+        if self.gave_up is not None or self.done:
+            return
+        self._left -= len(piece)
+        if self._left < 0:
+            self._give_up("too long")
+            return
+        self._rest.append(piece)
+        if b"\n" not in piece:
+            return
+        *lines, rest = b"".join(self._rest).split(b"\n")
+        self._rest = [rest]
+        try:
+            for line in lines:
+                self._line(line.removesuffix(b"\r"))
+        except (_GiveUp, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+            self._give_up(f"not understood: {error}")
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """The usage that the stream told, or that follows from llama.cpp's timings; None while it is not known."""
+        usage = self._reply.get("usage")
+        return usage if isinstance(usage, dict) else _usage_of(self._reply.get("timings"))
+
+    @property
+    def finish_reason(self) -> str | None:
+        """How the reply ended; None while it has not."""
+        found = self._choice.get("finish_reason")
+        return found if isinstance(found, str) else None
+
+    def reply(self) -> dict[str, Any] | None:
+        """``whole`` of a reply that came to a regular end; None of one that was cut."""
+        return self.whole() if self.finish_reason in ENDINGS else None
+
+    def whole(self) -> dict[str, Any] | None:
+        """The whole reply, in the form of one that was not streamed.
+
+        None unless the stream came to its end mark, and the reply to an end, whichever that was.
+        """
+        if not self.done or self.gave_up is not None or self.finish_reason is None:
+            return None
+        message = _whole(self._message)
+        if self._calls:
+            message["tool_calls"] = [_whole(self._calls[index]) for index in sorted(self._calls)]
+        reply: dict[str, Any] = _whole(self._reply) | {"object": WHOLE}
+        reply["choices"] = [_whole(self._choice) | {"index": 0, "message": message}]
+        reply.pop("usage", None)
+        return reply if self.usage is None else reply | {"usage": self.usage}
+
+    def _give_up(self, why: str) -> None:
+        self.gave_up = why
+        self._rest, self._data = [], []
+        self._reply, self._choice, self._message, self._calls = {}, {}, {}, {}
+
+    def _line(self, line: bytes) -> None:
+        if line.startswith(b"data:"):
+            self._data.append(line[5:].removeprefix(b" "))
+        elif not line and self._data:
+            data = b"\n".join(self._data)
+            self._data.clear()
+            self._event(data)
+        elif line.startswith(b"error:"):
+            raise _GiveUp("an error")
+
+    def _event(self, data: bytes) -> None:
+        if self.done:
+            return
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return
+        chunk = orjson.loads(data)
+        if chunk.get("error") is not None:
+            raise _GiveUp("an error")
+        choices = chunk.pop("choices", None) or ()
+        chunk.pop("object", None)
+        for name in [name for name, value in chunk.items() if value is None and name in self._reply]:
+            del chunk[name]
+        self._reply |= {name: value for name, value in chunk.items() if name not in COMMON or name not in self._reply}
+        for choice in choices:
+            self._add_choice(choice)
+
+    def _add_choice(self, choice: dict[str, Any]) -> None:
+        if choice.pop("index", 0) != 0:
+            raise _GiveUp("several choices")
+        delta = choice.pop("delta", None) or {}
+        calls = delta.pop("tool_calls", None) or ()
+        if "function_call" in delta:
+            raise _GiveUp("the outdated form of a call")
+        _merge(self._choice, choice)
+        _merge(self._message, delta)
+        for call in calls:
+            self._add_call(call)
+
+    def _add_call(self, call: dict[str, Any]) -> None:
+        known = self._calls.setdefault(call.pop("index"), {})
+        for name in ("id", "type"):
+            if known.get(name) and call.get(name) not in (None, "", known[name]):
+                raise _GiveUp("two calls of one number")
+        if _name(known) and _name(call):
+            # a repetition, or a further piece of the name: nobody can tell
+            raise _GiveUp("a call is named twice")
+        _merge(known, call)
+
+
+def _name(call: dict[str, Any]) -> Any:
+    return (call.get("function") or {}).get("name")
+
+
+def _merge(known: dict[str, Any], news: dict[str, Any]) -> None:
+    """Add what came: texts and lists go on, objects are merged, anything else is replaced; null changes nothing."""
+    for name, value in news.items():
+        before = known.get(name)
+        if value is None or (value == "" and name in _REPLACED):
+            known.setdefault(name, value)
+        elif isinstance(value, str) and name not in _REPLACED:
+            _add_text(known, name, value)
+        elif isinstance(value, dict):
+            if not isinstance(before, dict):
+                before = known[name] = {}
+            _merge(before, value)
+        elif isinstance(value, list) and isinstance(before, list):
+            before.extend(_checked(value))
+        else:
+            known[name] = _checked(value)
+
+
+def _add_text(known: dict[str, Any], name: str, text: str) -> None:
+    before = known.get(name)
+    if isinstance(before, _Pieces):
+        before.append(text)
+    else:
+        known[name] = _Pieces([text])
+
+
+def _whole(value: Any) -> Any:
+    """A value with its texts joined."""
+    if isinstance(value, _Pieces):
+        return "".join(value)
+    return {name: _whole(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+def _checked(value: Any) -> Any:
+    """Lists whose entries are numbered come in pieces that only their own kind of client can join."""
+    if isinstance(value, list) and any(isinstance(one, dict) and "index" in one for one in value):
+        raise _GiveUp("a numbered list")
+    return value
+
+
+def _usage_of(timings: Any) -> dict[str, Any] | None:
+    try:
+        prompt, completion = timings["prompt_n"] + timings.get("cache_n", 0), timings["predicted_n"]
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": timings.get("cache_n", 0)},
+        }
+    except (TypeError, KeyError, AttributeError):
+        return None

@@ -1,0 +1,145 @@
+"""What `benchai serve` shows on its port: the wire over the operators' application, and what both stand on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import orjson
+from fastapi import FastAPI
+
+from benchai.config import LoadedConfig
+from benchai.config.cache import CacheConfig
+from benchai.events import Emit, Event, ModelState, Notice
+from benchai.runtime.background import in_background
+from benchai.runtime.fleet.fleet import Fleet
+from benchai.runtime.router.cache.exact import ExactCache
+from benchai.runtime.router.cache.overview import file as cache_file
+from benchai.runtime.router.cache.similar import SimilarCache
+from benchai.runtime.router.rules import Rules
+from benchai.runtime.router.tables import tables
+from benchai.runtime.usage.log import UsageLog
+from benchai.runtime.usage.row import UsageRow, new_id
+from benchai.server.feedback import feedback_router
+from benchai.server.metrics import Metrics
+from benchai.server.openai.catalog import catalog_router
+from benchai.server.openai.decide import Decider
+from benchai.server.openai.describe import describe
+from benchai.server.openai.embedder import ROLE, FleetEmbedder
+from benchai.server.openai.job import Job
+from benchai.server.openai.names import Names
+from benchai.server.openai.replies import Replies
+from benchai.server.openai.upstream import Upstream
+from benchai.server.openai.wire import Parts, Wire
+from benchai.server.workshop import Workshop
+
+
+class Face:
+    """Open it while the fleet runs: ``async with Face(fleet, emit) as face``."""
+
+    def __init__(self, fleet: Fleet, emit: Emit) -> None:
+        self.fleet = fleet
+        self.metrics = Metrics(fleet)
+        self.decider = Decider(fleet, Names(fleet.loaded), Rules(tables(fleet.loaded.config.routing)))
+        self._emit = emit
+        self._stack = AsyncExitStack()
+        self.replies: Replies | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as stack:
+            config = self.fleet.loaded.config
+            self.upstream = await stack.enter_async_context(Upstream())
+            self.workshop = await stack.enter_async_context(Workshop(self.fleet))
+            self.usage = UsageLog(config.usage, emit=self._emit)
+            stack.push_async_callback(in_background, self.usage.close)
+            self.exact = self._cache(config.cache)
+            stack.push_async_callback(in_background, self.exact.close)
+            self._stack = stack.pop_all()
+        self.usage.begin(self._core())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def over(self, app: FastAPI) -> Wire:
+        """The wire; other paths are ``app``'s, which gets the routes that need no speed."""
+        workflows = self.workshop.descriptions
+        app.include_router(catalog_router(self.fleet, lambda: self.decider.names, workflows, self.metrics))
+        app.include_router(feedback_router(self.usage))
+        describe(app)
+        replies = self.replies = self._replies()
+        return Wire(app, Parts(self.fleet, self.upstream, self.decider, replies, self.workshop, self._finished))
+
+    def observe(self, event: Event) -> None:
+        """Take what happens to the fleet."""
+        self.usage.observe(event)
+        if isinstance(event, ModelState) and event.state == "stopped":
+            self.decider.sessions.forget_model(event.model)
+
+    def apply(self, loaded: LoadedConfig) -> None:
+        """Go on with another configuration, which the fleet has taken already."""
+        self.decider.names = Names(loaded)
+        self.decider.router = Rules(tables(loaded.config.routing))
+        self.usage.apply(loaded.config.usage)
+        self.usage.begin(self._core())
+
+    def _replies(self) -> Replies:
+        config = self.fleet.loaded.config
+        similar = None
+        if config.cache.similar.enabled:
+            model, _ = self.fleet.loaded.model_for(ROLE)
+            embedder = FleetEmbedder(self.fleet, self.upstream)
+            similar = SimilarCache(self.exact, embedder, config.cache.similar, model=model, report=self._report)
+        return Replies(self.fleet, self.exact, similar, enabled=config.cache.exact or similar is not None)
+
+    def _report(self, text: str) -> None:
+        # it comes from the thread that writes, too
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._emit, Notice(text=text))
+
+    def _core(self) -> dict[str, str]:
+        config = self.fleet.loaded.config
+        return {role: model for role, model in config.role_map().items() if role in config.fleet.core}
+
+    def _cache(self, config: CacheConfig) -> ExactCache:
+        return ExactCache(cache_file(), size=config.size, max_age=config.max_age, report=self._report)
+
+    def _finished(self, job: Job) -> None:
+        self.metrics.take(job)
+        self.usage.append(row_of(job, self.usage.keeps_contents))
+
+
+def row_of(job: Job, contents: bool) -> UsageRow:
+    """The usage row of a request that has ended; what was asked only where the user opted in."""
+    measured, asked = job.measured, job.data.get("model")
+    return UsageRow(
+        id=job.id or new_id(),
+        time=job.began,
+        key=job.key or None,
+        session=job.session or None,
+        asked=asked if isinstance(asked, str) else None,
+        role=job.endpoint.role if job.endpoint else job.target.role or None,
+        model=job.model or None,
+        workflow=job.target.workflow or None,
+        score=job.route.complexity if job.route else None,
+        reason=job.reason,
+        tokens_in=measured.prompt_tokens or None,
+        tokens_out=measured.completion_tokens or None,
+        tokens_cached=measured.cached_tokens if measured.prompt_tokens else None,
+        queue_s=job.queue,
+        swap_s=job.swap,
+        first_token_s=measured.first,
+        total_s=measured.total,
+        tokens_per_s=measured.tokens_per_second,
+        cache=job.cache,
+        outcome=job.outcome,
+        status=job.status,
+        request=orjson.dumps(job.data).decode() if contents else None,
+        reply=job.reply if contents else None,
+    )

@@ -1,0 +1,1 @@
+"""The OpenAI wire: what clients send, and bytes passed between them and the engines."""

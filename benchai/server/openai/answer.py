@@ -1,0 +1,75 @@
+"""An engine's answer to a request, from the lease to the last byte."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from benchai.runtime.endpoints import Endpoint
+from benchai.runtime.fleet.fleet import Fleet
+from benchai.server.openai.context_check import check_context
+from benchai.server.openai.images import check_sight
+from benchai.server.openai.job import Job
+from benchai.server.openai.upstream import Upstream, lost, refused
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is known of an answer before its first byte; times in seconds."""
+
+    endpoint: Endpoint
+    queue: float
+    swap: float
+
+
+class Answer:
+    """The bytes of an answer with status 200, as they come."""
+
+    def __init__(self, head: Head, response: aiohttp.ClientResponse) -> None:
+        self.head = head
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The pieces.
+
+        Raises:
+            ReplyBroken: the engine broke off, or gave no sign for too long.
+        """
+        endpoint = self.head.endpoint
+        try:
+            async for piece in self._response.content.iter_any():
+                endpoint.progress()
+                yield piece
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise lost(error, endpoint, begun=True) from error
+
+
+@asynccontextmanager
+async def answered(fleet: Fleet, upstream: Upstream, job: Job, loading: bool) -> AsyncIterator[Answer]:
+    """Lease a model of the job's target and ask it; leaving early aborts its work.
+
+    Args:
+        fleet: Whose models are leased.
+        upstream: Sends the request.
+        job: What is asked.
+        loading: Whether the wait is for a model to be ready, not for a place.
+
+    Raises:
+        ContextExceeded: the prompt is too long.
+        EndpointLost, EndpointNotReady: the engine can be asked again.
+        BenchAIError: the engine refused the request, or there is none.
+    """
+    began = time.monotonic()
+    async with fleet.lease_one_of(job.target.role, job.target.models) as endpoint:
+        waited = time.monotonic() - began
+        head = Head(endpoint, 0.0 if loading else waited, waited if loading else 0.0)
+        check_sight(endpoint, job)
+        await check_context(upstream, endpoint, job)
+        async with upstream.post(endpoint, job.path, job.body_for(endpoint)) as response:
+            if response.status != 200:
+                raise refused(response.status, await response.read(), endpoint)
+            yield Answer(head, response)

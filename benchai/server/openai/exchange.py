@@ -1,0 +1,157 @@
+"""One HTTP exchange on pure ASGI: the hot path has no room for a framework's request and response objects."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+SSE: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # nginx would hold a stream back until it has a buffer full of it
+    (b"x-accel-buffering", b"no"),
+)
+#: A comment of server-sent events: clients skip it, and see that somebody is there.
+COMMENT = b": waiting\n\n"
+
+
+class ClientGone(Exception):
+    """The client closed its connection."""
+
+
+class Exchange:
+    """A request and its response.
+
+    Attributes:
+        started: Whether status and headers are out.
+        whole_events: Whether what went out so far ends with an event: a comment may follow.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.started = False
+        self.whole_events = True
+        self._receive = receive
+        self._send = send
+        self._gone = False
+        self._ended = False
+
+    def header(self, name: bytes) -> str | None:
+        """A request header; ``name`` in small letters."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return str(value, "latin-1")
+        return None
+
+    async def read(self) -> bytes:
+        """The request's body.
+
+        Raises:
+            ClientGone: it broke off.
+        """
+        message = await self._receive()
+        body: bytes = message.get("body", b"")
+        if message["type"] == "http.request" and not message.get("more_body"):
+            return body
+        parts = [body]
+        while message["type"] == "http.request" and message.get("more_body"):
+            message = await self._receive()
+            parts.append(message.get("body", b""))
+        if message["type"] != "http.request":
+            raise ClientGone
+        return b"".join(parts)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Cancel what is done inside when the client goes away; the context then raises ``ClientGone``."""
+        task = asyncio.current_task()
+        assert task is not None
+        watcher = asyncio.ensure_future(self._receive())
+
+        def left(done: asyncio.Future[MutableMapping[str, Any]]) -> None:
+            # a server says so, too, when it has sent all that there was
+            if not (done.cancelled() or self._gone or self._ended):
+                self._gone = True
+                task.cancel()
+
+        watcher.add_done_callback(left)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._gone or task.uncancel():
+                # somebody else cancels, too
+                raise
+            raise ClientGone from None
+        finally:
+            watcher.remove_done_callback(left)
+            watcher.cancel()
+
+    async def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send status and headers."""
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece of the body; waits while the client does not take it."""
+        self.whole_events = data.endswith(b"\n\n")
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        """Send the last piece."""
+        self._ended = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole response."""
+        await self.start(status, [*headers, (b"content-length", b"%d" % len(body))])
+        await self.end(body)
+
+    async def comment(self, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Show a client of a stream that somebody is there; begins the response if need be."""
+        if not self.started:
+            await self.start(200, [*SSE, *headers])
+        if self.whole_events:
+            await self.write(COMMENT)
+
+
+class Pulse:
+    """Sends a comment whenever a stream was silent for ``interval`` seconds; free of charge while it is not."""
+
+    def __init__(self, exchange: Exchange, interval: float, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self._exchange = exchange
+        self._interval = interval
+        self._headers = headers
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._beating: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(interval, self._due)
+
+    def touch(self) -> None:
+        """Something went out."""
+        self._last = self._loop.time()
+
+    def _due(self) -> None:
+        now = self._loop.time()
+        if now - self._last >= self._interval:
+            self._last = now
+            self._beating = self._loop.create_task(self._beat())
+        self._timer = self._loop.call_at(self._last + self._interval, self._due)
+
+    async def _beat(self) -> None:
+        with contextlib.suppress(OSError):
+            await self._exchange.comment(self._headers)
+
+    async def stop(self) -> None:
+        """No more comments; one under way is finished first, so that nothing comes into the middle of it."""
+        self._timer.cancel()
+        if self._beating is not None and not self._beating.done():
+            await asyncio.wait([self._beating])

@@ -1,0 +1,135 @@
+"""One request's story: what was asked, who answered and why, what it took. Headers, fields and usage rows tell it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from benchai.runtime.endpoints import Endpoint
+from benchai.runtime.router.cache.identity import Identity
+from benchai.runtime.router.cache.similar import SimilarHit
+from benchai.runtime.router.route import Route
+from benchai.runtime.usage.row import CacheState
+from benchai.server.openai.exchange import Headers
+from benchai.server.openai.forward import Measured
+from benchai.server.openai.names import Target
+
+#: A request's own field for us; engines never see it.
+OURS = "benchai"
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
+#: Where a path's conversation stands.
+CONVERSATIONS = {"/chat/completions": "messages", "/responses": "input", "/completions": "prompt"}
+LIMIT_NAME = {"/chat/completions": "max_completion_tokens", "/completions": "max_tokens", "/responses": LIMITS[2]}
+
+
+@dataclass
+class Job:
+    """A request of the OpenAI wire.
+
+    Attributes:
+        id: The request's id.
+        path: Below /v1.
+        data: The body.
+        key: The name of the API key, "" without one.
+        target: Who may answer.
+        route: What the router found; None where the request named a model.
+        reason: Why it is this one.
+        session: The conversation's id.
+        endpoint: Who answered.
+        cache: none, exact, similar or shared.
+        cache_key, identity: Under which the reply may be kept; None where it may not.
+        shadow: A similar request's reply, to be compared with this one's.
+        size: Bytes of the body.
+        images: Pictures in the conversation.
+        reply: What was answered, where that is at hand as a whole.
+        queue, swap: Seconds that it waited for a place, and for a model to be ready.
+    """
+
+    id: str
+    path: str
+    data: dict[str, Any]
+    key: str = ""
+    target: Target = field(default_factory=Target)
+    route: Route | None = None
+    reason: str = "the request names it"
+    session: str = ""
+    endpoint: Endpoint | None = None
+    cache: CacheState = "none"
+    cache_key: bytes | None = None
+    identity: Identity | None = None
+    shadow: SimilarHit | None = None
+    queue: float = 0.0
+    swap: float = 0.0
+    measured: Measured = field(default_factory=Measured)
+    began: float = field(default_factory=time.time)
+    size: int = 0
+    images: int = 0
+    reply: str | None = None
+    outcome: str = "ok"
+    status: int = 200
+
+    @property
+    def stream(self) -> bool:
+        """Whether the client reads a stream of events."""
+        return self.data.get("stream") is True
+
+    @property
+    def model(self) -> str:
+        """The model that answered, or whose earlier reply is given again; "" before."""
+        kept = self.target.models[0] if self.cache in ("exact", "similar") else ""
+        return self.endpoint.model if self.endpoint else kept
+
+    @property
+    def messages(self) -> Sequence[Mapping[str, Any]]:
+        """The conversation; [] where the path has none. A prompt, and the input of a response, are a user's turn."""
+        found = self.data.get(CONVERSATIONS.get(self.path, ""))
+        return [{"role": "user", "content": found}] if isinstance(found, str) else found or []
+
+    @property
+    def assembled(self) -> bool:
+        """Whether the engine is asked for a stream that the client does not see."""
+        return self.path == "/chat/completions" and not self.stream and self.data.get("n") in (None, 1)
+
+    def body_for(self, endpoint: Endpoint) -> bytes:
+        """The body as this endpoint gets it."""
+        sent = {name: value for name, value in self.data.items() if name != OURS}
+        sent["model"] = endpoint.served_name
+        if self.path in LIMIT_NAME and not any(sent.get(name) for name in LIMITS):
+            sent[LIMIT_NAME[self.path]] = endpoint.max_tokens
+        for name in ("temperature", "top_p"):
+            value = getattr(endpoint, name)
+            if value is not None and self.path in LIMIT_NAME and sent.get(name) is None:
+                sent[name] = value
+        if self.assembled:
+            sent |= {"stream": True, "stream_options": {"include_usage": True}}
+        return orjson.dumps(sent)
+
+    def about(self) -> dict[str, Any]:
+        """What the client is told of it."""
+        told: dict[str, Any] = {
+            "id": self.id,
+            "role": self.endpoint.role if self.endpoint else self.target.role,
+            "model": self.model,
+            "score": round(self.route.complexity, 3) if self.route else None,
+            "reason": self.reason,
+            "cache": self.cache,
+            "queue_ms": round(self.queue * 1000, 2),
+            "swap_ms": round(self.swap * 1000, 2),
+            "session": self.session,
+        }
+        return {name: value for name, value in told.items() if value not in (None, "")}
+
+    def field(self) -> bytes:
+        """``about`` as a field that can be put into a JSON object."""
+        return b'"%s":%s' % (OURS.encode(), orjson.dumps(self.about()))
+
+    def headers(self) -> Headers:
+        """``about`` as response headers."""
+        return [
+            (b"x-benchai-" + name.replace("_", "-").encode(), str(value).encode("ascii", "replace"))
+            for name, value in self.about().items()
+        ]

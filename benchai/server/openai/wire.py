@@ -1,0 +1,201 @@
+"""The OpenAI wire as pure ASGI: parse, route, look into the cache, lease, pass the bytes, write a row.
+
+Everything that an engine answers goes through here; all other paths go on to the application.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from benchai.errors import BenchAIError, EndpointLost, EndpointNotReady, ReplyBroken
+from benchai.runtime.endpoints import Endpoint
+from benchai.runtime.fleet.fleet import Fleet
+from benchai.runtime.router.cache.collector import Collector
+from benchai.server.openai.answer import Head, answered
+from benchai.server.openai.body import read_json
+from benchai.server.openai.decide import Decider
+from benchai.server.openai.errors import failure
+from benchai.server.openai.exchange import JSON, SSE, ClientGone, Exchange, Pulse, Receive, Scope, Send
+from benchai.server.openai.forward import last_events, pass_stream, with_field
+from benchai.server.openai.images import SIGN, admit
+from benchai.server.openai.job import Job
+from benchai.server.openai.replies import NO_CACHE_HEADER, Replies, give
+from benchai.server.openai.schema import BODIES, check
+from benchai.server.openai.upstream import Upstream
+from benchai.server.openai.workflows import Runner, answer_by_workflow
+
+#: Paths that engines answer.
+PATHS = {f"/v1{path}": path for path in BODIES} | {"/tokenize": "/tokenize"}
+#: An engine that broke off before its client saw anything is asked again so often.
+RETRIES = 3
+#: Bytes of a stream that become one object.
+LARGEST = 64 * 1024 * 1024
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the wire stands on; ``finished`` is told of each request at its end."""
+
+    fleet: Fleet
+    upstream: Upstream
+    decider: Decider
+    replies: Replies
+    workflows: Runner
+    finished: Callable[[Job], None]
+
+
+class Wire:
+    """ASGI application: engines' paths are served here, others by ``app``."""
+
+    def __init__(self, app: App, parts: Parts) -> None:
+        self._app = app
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        path = PATHS.get(scope.get("path", ""))
+        if path is None or scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        state = scope.get("state") or {}
+        job = Job(str(state.get("request_id", "")), path, {}, key=str(state.get("key", "")))
+        exchange = Exchange(scope, receive, send)
+        try:
+            await self._answer(exchange, job)
+        except ClientGone:
+            job.outcome, job.status = "cancelled", 499
+        except BenchAIError as error:
+            await self._fail(exchange, job, error)
+        finally:
+            job.measured.total = time.monotonic() - job.measured.began
+            self._parts.finished(job)
+
+    async def _answer(self, exchange: Exchange, job: Job) -> None:
+        body = await exchange.read()
+        job.data, job.size = read_json(body), len(body)
+        check(job.data, job.path)
+        if SIGN in body:
+            await admit(job)
+        self._parts.decider.decide(job, exchange.header(b"x-benchai-role"))
+        kept = await self._parts.replies.find(job, exchange.header(NO_CACHE_HEADER))
+        if kept is not None:
+            await give(exchange, job, kept)
+            return
+        with exchange.watched():
+            pulse = Pulse(exchange, self._parts.decider.loaded.config.router.keep_alive) if job.stream else None
+            try:
+                if job.target.workflow:
+                    await answer_by_workflow(self._parts.workflows, exchange, job, pulse)
+                else:
+                    await self._ask(exchange, job, pulse)
+            finally:
+                if pulse is not None:
+                    await pulse.stop()
+
+    async def _ask(self, exchange: Exchange, job: Job, pulse: Pulse | None) -> None:
+        """Ask an engine; again when it broke off and the client has seen nothing of its reply."""
+        for number in range(1, RETRIES + 1):
+            try:
+                async with self._source(job) as (head, pieces):
+                    job.endpoint, job.queue, job.swap = head.endpoint, job.queue + head.queue, job.swap + head.swap
+                    if pulse is None:
+                        await self._pass_whole(pieces, exchange, job)
+                    else:
+                        await self._pass_stream(pieces, exchange, job, pulse)
+                self._parts.decider.answered(job)
+                return
+            except (EndpointLost, ReplyBroken, EndpointNotReady):
+                if number == RETRIES or (job.stream and job.measured.first is not None):
+                    raise
+
+    @asynccontextmanager
+    async def _source(self, job: Job) -> AsyncIterator[tuple[Head, AsyncIterator[bytes]]]:
+        """The answer to a request, which may be that to an identical one."""
+        parts = self._parts
+        loading = parts.decider.loading(job.target)
+        if job.cache_key is None:
+            async with answered(parts.fleet, parts.upstream, job, loading) as answer:
+                yield answer.head, aiter(answer)
+            return
+        async with parts.replies.join(job, lambda: answered(parts.fleet, parts.upstream, job, loading)) as shared:
+            head = await shared.head()
+            job.cache = "none" if shared.leader else "shared"
+            yield head, aiter(shared)
+
+    async def _pass_stream(self, pieces: AsyncIterator[bytes], exchange: Exchange, job: Job, pulse: Pulse) -> None:
+        if not exchange.started:
+            await exchange.start(200, [*SSE, *job.headers()])
+        collector = Collector() if job.cache_key is not None else None
+
+        def taken(piece: bytes) -> None:
+            job.measured.piece()
+            if collector is not None:
+                collector.feed(piece)
+
+        tail = await pass_stream(pieces, exchange, pulse, job.field(), taken)
+        await exchange.end()
+        for event in last_events(tail):
+            job.measured.count(event)
+        if collector is not None:
+            self._parts.replies.keep(job, collector.reply())
+
+    async def _pass_whole(self, pieces: AsyncIterator[bytes], exchange: Exchange, job: Job) -> None:
+        """A reply that is no stream; where it was asked for as one, what its events add up to."""
+        assert job.endpoint is not None
+        collector, parts = Collector(LARGEST), []
+        async for piece in pieces:
+            job.measured.piece()
+            if job.assembled:
+                collector.feed(piece)
+            else:
+                parts.append(piece)
+        body = b"".join(parts)
+        if job.assembled:
+            reply = assembled(collector, job.endpoint)
+            self._parts.replies.keep(job, reply)
+            body = orjson.dumps(reply)
+        else:
+            reply = _object(body)
+        job.measured.count(reply)
+        await exchange.reply(200, [JSON, *job.headers()], with_field(body, job.field()))
+
+    async def _fail(self, exchange: Exchange, job: Job, error: BenchAIError) -> None:
+        """Answer with an error, or end a stream that has begun with one."""
+        status, headers, body = failure(error)
+        job.outcome, job.status = type(error).__name__, status
+        if not exchange.started:
+            await exchange.reply(status, [*headers, *job.headers()], body)
+            return
+        separator = b"" if exchange.whole_events else b"\n\n"
+        await exchange.end(separator + b"data: " + body + b"\n\n")
+
+
+def assembled(collector: Collector, endpoint: Endpoint) -> dict[str, Any]:
+    """The whole reply that a stream added up to.
+
+    Engines are asked for streams even where the client wants one object: an engine looks whether its client is still
+    there only between the pieces of a stream, and the pieces show that it works.
+
+    Raises:
+        ReplyBroken: the stream did not come to its end, or holds what cannot be put together.
+    """
+    reply = collector.whole()
+    if reply is None:
+        why = collector.gave_up or "the stream ended in the middle of the reply"
+        raise ReplyBroken(f"the model {endpoint.model!r} broke off: {why}")
+    return reply
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,135 @@
+"""A workflow as a model: its steps stream as reasoning content, its answer as content."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import orjson
+
+from benchai.errors import UsageError
+from benchai.events import Event, Notice, Observation, Repair, Result, Step, Thought, ToolCall
+from benchai.server.openai.exchange import JSON, SSE, Exchange, Pulse
+from benchai.server.openai.job import Job
+
+#: How OpenAI names the end of a reply; anything else that ends a run ended it too early.
+FINISHED = {"completed": "stop"}
+LONGEST = 2_000
+
+
+class Runner(Protocol):
+    """What runs workflows: a ``Bench``."""
+
+    def stream(self, workflow: str, task: str, *, images: Sequence[bytes] = ...) -> AsyncIterator[Event]:
+        """The events of a run, the last one its result."""
+        ...
+
+
+async def answer_by_workflow(runner: Runner, exchange: Exchange, job: Job, pulse: Pulse | None) -> None:
+    """Run the workflow that a request names, and answer in the form of a chat completion.
+
+    Raises:
+        UsageError: the conversation does not end with a user's message.
+        BenchAIError: what ended the run.
+    """
+    task, images = task_of(job.messages)
+    common = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": job.data["model"]}
+    reasoning: list[str] = []
+    async with aclosing(runner.stream(job.target.workflow, task, images=images)) as events:  # type: ignore[type-var]
+        async for event in events:
+            if isinstance(event, Result):
+                await _end(exchange, job, common, event, "".join(reasoning))
+            elif text := told(event):
+                job.measured.piece()
+                reasoning.append(text)
+                if pulse is not None:
+                    pulse.touch()
+                    await _say(exchange, job, common, {"reasoning_content": text})
+
+
+async def _say(exchange: Exchange, job: Job, common: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    if not exchange.started:
+        await exchange.start(200, [*SSE, *job.headers()])
+    await exchange.write(_chunk(common, [{"index": 0, "delta": {"role": "assistant", **delta}, "finish_reason": None}]))
+
+
+async def _end(exchange: Exchange, job: Job, common: dict[str, Any], result: Result, reasoning: str) -> None:
+    usage = {
+        "prompt_tokens": result.usage.prompt_tokens,
+        "completion_tokens": result.usage.completion_tokens,
+        "total_tokens": result.usage.total_tokens,
+    }
+    job.measured.count({"usage": usage})
+    reason = FINISHED.get(result.stop_reason, "length")
+    about = job.about() | {"thread": result.thread_id, "stop_reason": result.stop_reason}
+    if not job.stream:
+        message = {"role": "assistant", "content": result.output, "reasoning_content": reasoning}
+        choices = [{"index": 0, "message": message, "finish_reason": reason}]
+        whole = common | {"object": "chat.completion", "choices": choices, "usage": usage, "benchai": about}
+        await exchange.reply(200, [JSON, *job.headers()], orjson.dumps(whole))
+        return
+    await _say(exchange, job, common, {"content": result.output})
+    last = [{"index": 0, "delta": {}, "finish_reason": reason}]
+    await exchange.write(_chunk(common | {"benchai": about}, last))
+    if (job.data.get("stream_options") or {}).get("include_usage"):
+        await exchange.write(_chunk(common | {"usage": usage}, []))
+    await exchange.end(b"data: [DONE]\n\n")
+
+
+def _chunk(common: dict[str, Any], choices: list[dict[str, Any]]) -> bytes:
+    return b"data: " + orjson.dumps({"object": "chat.completion.chunk", **common, "choices": choices}) + b"\n\n"
+
+
+def told(event: Event) -> str | None:
+    """What a client reads of an event while it waits; None for those that say nothing to a person."""
+    if isinstance(event, Step):
+        return f"{event.node}: {event.detail}\n" if event.detail else f"{event.node}\n"
+    if isinstance(event, Thought | Notice):
+        return f"{event.text}\n"
+    if isinstance(event, ToolCall):
+        return f"{event.name} {_short(event.arguments)}\n"
+    if isinstance(event, Observation):
+        return f"-> {_short(event.text)}\n"
+    return f"({event.detail})\n" if isinstance(event, Repair) else None
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def task_of(messages: Sequence[Mapping[str, Any]]) -> tuple[str, list[bytes]]:
+    """The task, which is the last user message with what was said before, and its images.
+
+    Raises:
+        UsageError: the last message is not a user's, or holds what is neither text nor a picture in the request.
+    """
+    if not messages or messages[-1].get("role") != "user":
+        raise UsageError("a workflow answers a user's message: the last one of 'messages' must be of the role 'user'")
+    text, images = _read(messages[-1].get("content"))
+    before = [(one.get("role"), _read(one.get("content"))[0]) for one in messages[:-1]]
+    said = "\n".join(f"{role}: {words}" for role, words in before if words and role in ("system", "user", "assistant"))
+    return (f"The conversation so far:\n{said}\n\nNow: {text}" if said else text), images
+
+
+def _read(content: Any) -> tuple[str, list[bytes]]:
+    if isinstance(content, str) or content is None:
+        return content or "", []
+    texts = [str(part.get("text", "")) for part in content if part.get("type") == "text"]
+    urls = [part.get("image_url") for part in content if part.get("type") == "image_url"]
+    return "\n".join(texts), [_image(url.get("url") if isinstance(url, dict) else url) for url in urls]
+
+
+def _image(url: Any) -> bytes:
+    head, _, data = str(url).partition(",")
+    try:
+        if head.startswith("data:") and head.endswith(";base64"):
+            return base64.b64decode(data, validate=True)
+    except binascii.Error:
+        pass
+    raise UsageError(f"the image {str(url)[:60]!r} is no data URL with base64")
