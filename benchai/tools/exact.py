@@ -1,8 +1,7 @@
 """Exact arithmetic on fractions with bounds on size, for the calculator.
 
 A value is a fraction. Roots, and fractions that outgrow the bounds, are rounded to 60 significant digits and
-marked as no longer exact. Of these, 12 digits are shown, or all before the point and four behind it: a small model
-copies more of them wrongly, above all where they repeat. No operation builds a number far beyond the bounds,
+marked as no longer exact; 28 of these digits are shown. No operation builds a number far beyond the bounds,
 so none takes long: the size of a power is estimated before it is computed.
 """
 
@@ -28,13 +27,14 @@ __all__ = [
 ]
 
 MAX_DIGITS = 10_000
-SHOWN_DIGITS, SHOWN_PLACES, MOST_SHOWN = 12, 4, 28
+SHOWN_DIGITS = 28
 MAX_FACTORIAL = 3_248  # the last one with at most MAX_DIGITS digits
 MAX_ROUND_DIGITS = 100
 _TOO_LARGE = 10**MAX_DIGITS
 _TOO_LARGE_BITS = _TOO_LARGE.bit_length()
 _TRAPS = [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow, decimal.Underflow]
 _WORKING = decimal.Context(prec=60, Emax=100_000, Emin=-100_000, traps=_TRAPS)
+_SHOWN = decimal.Context(prec=SHOWN_DIGITS, Emax=100_000, Emin=-100_000, traps=_TRAPS)
 
 
 class UndefinedError(ValueError):
@@ -260,11 +260,8 @@ def _decimal_places(denominator: int) -> int | None:
 
 
 def _significant(value: Fraction) -> str:
-    exact = _WORKING.divide(Decimal(value.numerator), Decimal(value.denominator))
-    plain = -7 <= exact.adjusted() < MOST_SHOWN - SHOWN_PLACES
-    digits = max(SHOWN_DIGITS, exact.adjusted() + 1 + SHOWN_PLACES) if plain else SHOWN_DIGITS
-    shown = decimal.Context(prec=digits, Emax=100_000, Emin=-100_000, traps=_TRAPS)
-    quotient = exact.normalize(shown)
+    quotient = _SHOWN.divide(Decimal(value.numerator), Decimal(value.denominator)).normalize(_SHOWN)
+    plain = -7 <= quotient.adjusted() < SHOWN_DIGITS
     return format(quotient, "f") if plain else str(quotient)
 
 

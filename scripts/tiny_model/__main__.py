@@ -27,12 +27,12 @@ MERGES, BLANKS = 850, 330
 def make_tokenizer(seed: int) -> Tokenizer:
     """Learn a tokenizer from training conversations; words of the value pools get no token with a blank.
 
-    Words that other words begin with get none either: " input" would be cut as " in" and "put", "/input" as "in" and
-    "put", and could not be copied from one place to the other.
+    Nor does "in", which begins so many words: " input" would be cut as " in" and "put", "/input" as "in" and "put", and
+    could hardly be copied from one place to the other. As a word it is a fixed text, its blanks included.
     """
     texts = [render(talk.messages, talk.tools) for talk in islice(data.training(seed, drills=False), TEXTS)]
     values = {word.lower() for pool in (words.NAMES, words.WORDS, words.STEMS, words.FOLDERS) for word in pool}
-    return train_tokenizer(texts, fixed_texts(), values, set(words.COMMON), MERGES, BLANKS)
+    return train_tokenizer(texts, fixed_texts(), values, {"in"}, MERGES, BLANKS)
 
 
 def arguments() -> argparse.Namespace:

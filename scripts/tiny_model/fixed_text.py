@@ -36,6 +36,7 @@ JSON = (
     ']}, {"id": ',
     "]}]}",
     '{"checks": [{"criterion": "',
+    '", "evidence": "',
     '", "met": ',
     '}, {"criterion": "',
     '}], "score": ',
@@ -43,6 +44,7 @@ JSON = (
     "```python\n",
     "\n```",
 )
+WORDS = (" in ",)
 SECTIONS = (
     "\n\nResults:\n",
     "\n\nPlan:\n",
@@ -80,4 +82,4 @@ def tool_texts() -> list[str]:
 def fixed_texts() -> list[str]:
     """All of them, each once."""
     sentences = [sentence for role in prompts.OTHER_WORDINGS for sentence in prompts.sentences(role)]
-    return list(dict.fromkeys([*TEMPLATE, *JSON, *SECTIONS, *template_paragraphs(), *tool_texts(), *sentences]))
+    return list(dict.fromkeys([*TEMPLATE, *JSON, *WORDS, *SECTIONS, *template_paragraphs(), *tool_texts(), *sentences]))

@@ -51,7 +51,7 @@ OTHER_WORDINGS: dict[str, tuple[str, ...]] = {
         "You are a writer. Answer with the text only.",
     ),
     "evaluator": (
-        'Score the text. Reply with JSON: {"checks": [{"criterion", "met"}], "score", "feedback"}.',
+        'Score the text. Reply with JSON: {"checks": [{"criterion", "evidence", "met"}], "score", "feedback"}.',
         "You are an evaluator. Check each criterion, then give a score from 0 to 10 and feedback, as JSON only.",
     ),
     "critic": (

@@ -67,6 +67,7 @@ CITY_ZONES = {city: _CITY_ZONES[city] for city in CITIES} | {"New York": "Americ
 # Words that mean something in the functions of the coder, so they can't be names there.
 TAKEN = {*keyword.kwlist, *dir(builtins), "first", "second", "result", "answer", "i", "x"}
 COMMON = pool("in to is it the on or of for as at and a an my me by be re un file read list what who now can all one")
+BLANK = "\u0120"
 TOKENIZER = Path(__file__).with_name("tokenizer.json")
 
 
@@ -79,16 +80,25 @@ def token_texts() -> tuple[str, ...]:
     return tuple(text for left, right in merges if (text := left + right).isascii() and text.isalpha())
 
 
+@cache
+def beginnings() -> tuple[str, ...]:
+    """Words of prose: common ones, and those that have a token with a blank before them."""
+    merges = json.loads(TOKENIZER.read_text(encoding="utf-8"))["merges"] if TOKENIZER.exists() else []
+    joined = [right for left, right in merges if left == BLANK and right.isascii() and right.islower()]
+    return (*COMMON * 4, *joined)
+
+
 def token_word(draw: Draw) -> str:
     """A word made of random tokens.
 
-    Some begin with a token that prose is full of, as "input" does: where a text is copied by what followed the same
-    token before, such words go astray unless training shows many.
+    Some begin with a token that prose is full of, as "helpers" and "forest" do: after a blank they are cut in another
+    way than after a slash, and words go astray that are copied by what followed the same token before, unless
+    training shows many.
     """
     while True:
         tokens = [draw.rng.choice(token_texts()) for _ in range(draw.rng.choice((1, 2, 2, 3)))]
         if draw.chance(0.3):
-            tokens.insert(0, draw.rng.choice(COMMON))
+            tokens.insert(0, draw.rng.choice(beginnings()))
         word = "".join(tokens)
         if word.lower() not in TAKEN and draw.allowed_word(word):
             return word

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
-
+from benchai.errors import ToolError
+from benchai.tools import calculator
 from scripts.tiny_model.split import Draw, is_held_out
 from scripts.tiny_model.tasks.turn import Turn, failure
 from scripts.tiny_model.tools import CALCULATOR
@@ -90,26 +89,28 @@ ERRORS = (
 )
 
 
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-
-
 def number(draw: Draw, high: int = 8) -> str:
     """An operand of 1 to `high` digits, with decimals now and then."""
     whole = draw.digits(1, draw.rng.choice((2, 3, 4, 4, high)))
     return f"{whole}.{draw.rng.randint(1, 99)}" if draw.chance(0.12) else whole
 
 
-def evaluated(expression: str) -> str:
-    """The exact value, or a decimal of at most 10 places; "Error: ..." when it divides by zero."""
-    fractions = _NUMBER.sub(lambda found: f"Fraction('{found.group()}')", expression)
+def shown(expression: str) -> str:
+    """What the calculator answers; "Error: ..." when it divides by zero."""
     try:
-        # The expression was made above out of digits and operators, so it holds nothing but arithmetic.
-        value = eval(fractions, {"Fraction": Fraction})  # noqa: S307
-    except ZeroDivisionError:
+        return calculator.calculate(expression)
+    except ToolError:
         return "Error: division by zero"
-    if value.denominator == 1:
-        return str(value.numerator)
-    return f"{float(value):.10f}".rstrip("0").rstrip(".")
+
+
+def evaluated(expression: str) -> str:
+    """The value alone, without the remark that it is rounded."""
+    return value_in(shown(expression))
+
+
+def value_in(answer: str) -> str:
+    """The value in the calculator's answer."""
+    return answer.split(" (")[0]
 
 
 def expression(draw: Draw, longer: float = 0.35) -> tuple[str, str]:
@@ -150,10 +151,11 @@ def one_step(draw: Draw) -> Turn:
         result = evaluated(wanted)
     turn = Turn(needed=[CALCULATOR])
     turn.talk.user(asked)
+    answer = shown(wanted)
     if draw.chance(0.06):
         words = draw.rng.choice(ERRORS).format(w=draw.invented(), n=draw.digits(2, 4))
-        result = f"Error: {words}"
-    turn.talk.call(f"I need to calculate {wanted}.", "calculator", {"expression": wanted}, result)
+        result = answer = f"Error: {words}"
+    turn.talk.call(f"I need to calculate {wanted}.", "calculator", {"expression": wanted}, answer)
     turn.talk.reply(failure(result) if result.startswith("Error") else f"{wanted} = {result}.")
     return turn
 
@@ -178,8 +180,8 @@ def two_steps(draw: Draw) -> Turn:
         text = draw.pick(*JOIN).format(q=draw.rng.choice(FIRST).format(e=said), f=follow)
     turn = Turn(needed=[CALCULATOR])
     turn.talk.user(text)
-    turn.talk.call(f"I need to calculate {first}.", "calculator", {"expression": first}, middle)
-    turn.talk.call(f"Now I need to calculate {second}.", "calculator", {"expression": second}, result)
+    turn.talk.call(f"I need to calculate {first}.", "calculator", {"expression": first}, shown(first))
+    turn.talk.call(f"Now I need to calculate {second}.", "calculator", {"expression": second}, shown(second))
     turn.talk.reply(f"{second} = {result}.")
     return turn
 
@@ -200,7 +202,7 @@ def two_questions(draw: Draw) -> Turn:
     for place, (_, wanted) in enumerate(pairs):
         result = evaluated(wanted)
         thought = f"{'Now I' if place else 'I'} need to calculate {wanted}."
-        turn.talk.call(thought, "calculator", {"expression": wanted}, result)
+        turn.talk.call(thought, "calculator", {"expression": wanted}, shown(wanted))
         answers.append(failure(result) if result.startswith("Error") else f"{wanted} = {result}.")
     turn.talk.reply(" ".join(answers))
     return turn

@@ -34,7 +34,8 @@ def piece(draw: Draw) -> str:
     if kind < 0.3:
         return draw.invented()
     if kind < 0.5:
-        return draw.digits(1, 8)
+        # one in eight as long as what the calculator rounds
+        return f"0.{draw.digits(24, 28)}" if draw.chance(0.125) else draw.digits(1, 8)
     if kind < 0.6:
         return words.name(draw)
     if kind < 0.75:

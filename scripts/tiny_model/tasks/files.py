@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scripts.tiny_model import words
 from scripts.tiny_model.split import Draw, pool
-from scripts.tiny_model.tasks.calculate import evaluated
+from scripts.tiny_model.tasks.calculate import evaluated, shown
 from scripts.tiny_model.tasks.turn import Turn, failure
 from scripts.tiny_model.tools import CALCULATOR, LIST_FILES, READ_FILE
 
@@ -292,6 +292,6 @@ def read_then_calculate(draw: Draw) -> Turn:
     )
     wanted = f"{found} {sign} {operand}"
     turn.talk.call(f"I need to read {path}.", "read_file", {"path": path}, text)
-    turn.talk.call(f"Now I need to calculate {wanted}.", "calculator", {"expression": wanted}, evaluated(wanted))
+    turn.talk.call(f"Now I need to calculate {wanted}.", "calculator", {"expression": wanted}, shown(wanted))
     turn.talk.reply(f"{wanted} = {evaluated(wanted)}.")
     return turn

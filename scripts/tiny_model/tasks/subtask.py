@@ -38,7 +38,7 @@ def add_results(draw: Draw) -> Turn:
     value = calculate.evaluated(total)
     turn = Turn(needed=[CALCULATOR])
     turn.talk.user(f"{draw.pick(*ADD)}\n\nResults:\n{numbered(results)}")
-    turn.talk.call(f"I need to calculate {total}.", "calculator", {"expression": total}, value)
+    turn.talk.call(f"I need to calculate {total}.", "calculator", {"expression": total}, calculate.shown(total))
     turn.talk.reply(f"{total} = {value}.")
     return turn
 

@@ -103,10 +103,12 @@ LONG_CRITIQUE = "The draft has more than one sentence."
 
 @dataclass(frozen=True)
 class Piece:
-    """A task with its right text, a text with faults, and what is wrong with that, fault by fault."""
+    """A task with its right text, a text with faults, what that holds instead, and what is wrong with it."""
 
     kind: Kind
     values: dict[str, str]
+    drafted: dict[str, str]
+    extra: str
     frame: str
     right: str
     draft: str
@@ -149,9 +151,9 @@ def piece(draw: Draw, chance_of_none: float = 0.42) -> Piece:
     faults = faults_of(draw, kind, chance_of_none)
     wrong = {slot: other(draw, slot, values) if slot in faults else value for slot, value in values.items()}
     draft = frame.format(**wrong) + ("" if "end" in faults else kind.end)
-    if "long" in faults:
-        draft += " " + draw.rng.choice(EXTRA)
-    return Piece(kind, values, frame, frame.format(**values) + kind.end, draft, faults)
+    extra = draw.rng.choice(EXTRA) if "long" in faults else ""
+    draft += " " * bool(extra) + extra
+    return Piece(kind, values, wrong, extra, frame, frame.format(**values) + kind.end, draft, faults)
 
 
 def asked(draw: Draw, item: Piece) -> str:
@@ -204,20 +206,44 @@ def criterion(draw: Draw, item: Piece, slot: str) -> str:
     return draw.rng.choice(CRITERIA[slot if slot in CRITERIA else slot_class(slot)]).format(x=value)
 
 
+def criteria(draw: Draw, item: Piece) -> list[tuple[str, str]]:
+    """The requirements of a task as a user may state them; the lines of a list in their order, others in any."""
+    stated = [(criterion(draw, item, slot), slot) for _, slot in requirements(item)]
+    if len(set(map(slot_class, item.kind.slots))) > 1:
+        draw.rng.shuffle(stated)
+    return stated
+
+
+def with_criteria(draw: Draw, task: str, item: Piece, share: float) -> str:
+    """The task, now and then with criteria below it."""
+    if not draw.chance(share):
+        return task
+    return f"{task}\n\nCriteria:\n" + numbered([what for what, _ in criteria(draw, item)])
+
+
+def evidence(item: Piece, slot: str) -> str:
+    """What the text has for a requirement: the word that stands there, the sign at its end, a sentence too many."""
+    if slot == "end":
+        return "" if slot in item.faults else item.kind.end
+    return item.extra if slot == "long" else item.drafted[slot]
+
+
 def evaluate(draw: Draw) -> Conversation:
     """Check a text against each criterion, then score it: the share of those met, in tenths.
 
-    The criteria are those of the user; without any, every requirement of the task is one.
+    The criteria are those of the user; without any, every requirement of the task is one. What the text has for a
+    criterion is said before the verdict, which then is a comparison of two words that stand side by side.
     """
     item = piece(draw)
-    stated = [(criterion(draw, item, slot), slot) for _, slot in requirements(item)]
-    draw.rng.shuffle(stated)
+    stated = criteria(draw, item)
     given = draw.chance(0.7)
     judged = stated if given else requirements(item)
     parts = [f"Task: {asked(draw, item)}", f"Text:\n{item.draft}"]
     if given:
         parts.insert(1, "Criteria:\n" + numbered([what for what, _ in stated]))
-    found = [{"criterion": what, "met": slot not in item.faults} for what, slot in judged]
+    found = [
+        {"criterion": what, "evidence": evidence(item, slot), "met": slot not in item.faults} for what, slot in judged
+    ]
     score = round(10 * sum(check["met"] is True for check in found) / len(found))
     unmet = [check["criterion"] for check in found if not check["met"]]
     feedback = f"Not met: {unmet[0]}" if unmet else ""
@@ -229,7 +255,7 @@ def draft(draw: Draw) -> Conversation:
     """The first text for a task; in training sometimes with the agent's prompt, and then with and without tools."""
     item = piece(draw, 1.0)
     made = Conversation("draft")
-    made.user(asked(draw, item))
+    made.user(with_criteria(draw, asked(draw, item), item, 0.25))
     made.reply(item.kind.frames[0].format(**item.values) + item.kind.end)
     as_agent = not draw.held_out and draw.chance(0.3)
     made.system(system_prompt(draw, "react" if as_agent else "writer", optional=True))
@@ -249,5 +275,6 @@ def revise(draw: Draw) -> Conversation:
     """Make the changes that a critique asks for."""
     item = piece(draw, 0.0)
     said = critique(item, draw) if draw.chance(0.65) else f"Not met: {criterion(draw, item, item.faults[0])}"
-    user = f"Task: {asked(draw, item)}\n\nDraft:\n{item.draft}\n\nCritique:\n{said}"
+    task = with_criteria(draw, asked(draw, item), item, 0.35)
+    user = f"Task: {task}\n\nDraft:\n{item.draft}\n\nCritique:\n{said}"
     return conversation(draw, "reviser", "reviser", user, item.right)
