@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-inp
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench tiny-model tiny-vision constraints clean
+.PHONY: help run test lint bench soak tiny-model tiny-vision constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -39,11 +39,15 @@ lint: $(VENV)/installed-dev ## Lint, types and import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/installed-dev ## Benchmarks: the tiny models on their held-out tasks, the fleet, the workflows
+bench: $(VENV)/installed-dev ## Benchmarks: the tiny models on their held-out tasks, the fleet, the workflows, the router
 	@$(BIN)/python benchmarks/tiny_model.py
 	@$(BIN)/python benchmarks/tiny_vision.py
 	@$(BIN)/python benchmarks/fleet.py
 	@$(BIN)/python benchmarks/workflows.py
+	@$(BIN)/python benchmarks/router.py
+
+soak: $(VENV)/installed-dev ## Mixed clients for 5 minutes while models are killed: nothing may be lost or doubled
+	@$(BIN)/python benchmarks/soak.py
 
 tiny-model: $(VENV)/installed-train ## Train the bundled model anew (CPU only)
 	@$(BIN)/python -m scripts.tiny_model

@@ -36,6 +36,9 @@ from benchai.server.openai.upstream import Upstream
 from benchai.server.openai.wire import Parts, Wire
 from benchai.server.workshop import Workshop
 
+#: Characters of a name in a row.
+LONGEST = 200
+
 
 class Face:
     """Open it while the fleet runs: ``async with Face(fleet, emit) as face``."""
@@ -84,7 +87,6 @@ class Face:
 
     def apply(self, loaded: LoadedConfig) -> None:
         """Go on with another configuration, which the fleet has taken already."""
-        self.decider.names = Names(loaded)
         self.decider.router = Rules(tables(loaded.config.routing))
         self.usage.apply(loaded.config.usage)
         self.usage.begin(self._core())
@@ -118,15 +120,16 @@ class Face:
 def row_of(job: Job, contents: bool) -> UsageRow:
     """The usage row of a request that has ended; what was asked only where the user opted in."""
     measured, asked = job.measured, job.data.get("model")
+    # what a client sends may be megabytes
     return UsageRow(
         id=job.id or new_id(),
         time=job.began,
         key=job.key or None,
         session=job.session or None,
-        asked=asked if isinstance(asked, str) else None,
+        asked=asked[:LONGEST] if isinstance(asked, str) else None,
         role=job.endpoint.role if job.endpoint else job.target.role or None,
         model=job.model or None,
-        workflow=job.target.workflow or None,
+        workflow=job.target.workflow[:LONGEST] or None,
         score=job.route.complexity if job.route else None,
         reason=job.reason,
         tokens_in=measured.prompt_tokens or None,

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchai.config.routing import RoutingConfig
+from benchai.runtime.router.conversation import LOOK_BACK, PICTURE_TURNS, conversation, pictures_in
 from benchai.runtime.router.route import KEEP, route
 from benchai.runtime.router.rules import LONGEST_FOLLOW_UP, Router, Rules
 from benchai.runtime.router.tables import FALLBACKS, Tables, expand, phrases, tables
-from benchai.runtime.router.conversation import LOOK_BACK, PICTURE_TURNS, conversation, pictures_in
 
 RULES = Rules()
 INTENTS = {"code", "planner", "research", "vision", "general"}

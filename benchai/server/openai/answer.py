@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 
@@ -14,7 +14,7 @@ from benchai.runtime.fleet.fleet import Fleet
 from benchai.server.openai.context_check import check_context
 from benchai.server.openai.images import check_sight
 from benchai.server.openai.job import Job
-from benchai.server.openai.upstream import Upstream, lost, refused
+from benchai.server.openai.upstream import Upstream, body_of, lost, refused
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Head:
     endpoint: Endpoint
     queue: float
     swap: float
+
+    def since(self, began: float) -> Head:
+        """The same for a request that began later, seconds of ``time.monotonic``."""
+        most = time.monotonic() - began
+        return replace(self, queue=min(self.queue, most), swap=min(self.swap, most))
 
 
 class Answer:
@@ -71,5 +76,5 @@ async def answered(fleet: Fleet, upstream: Upstream, job: Job, loading: bool) ->
         await check_context(upstream, endpoint, job)
         async with upstream.post(endpoint, job.path, job.body_for(endpoint)) as response:
             if response.status != 200:
-                raise refused(response.status, await response.read(), endpoint)
+                raise refused(response.status, await body_of(response, endpoint), endpoint)
             yield Answer(head, response)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
+from benchai.errors import UnknownModel
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.server.metrics import CONTENT_TYPE, Metrics
 from benchai.server.openai.names import Names
@@ -23,7 +25,12 @@ def catalog_router(fleet: Fleet, names: Callable[[], Names], workflows: Descript
     async def models() -> dict[str, Any]:
         """What a request's ``model`` may be."""
         found, known = names(), await workflows()
-        return {"object": "list", "data": [found.describe(name, known) for name in found.all(known)]}
+        listed = []
+        for name in found.all(known):
+            # an alias of what is not there, or no more
+            with suppress(UnknownModel):
+                listed.append(found.describe(name, known))
+        return {"object": "list", "data": listed}
 
     @router.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:

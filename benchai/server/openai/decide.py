@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchai.config import LoadedConfig
-from benchai.errors import ConfigError, ContextExceeded, QueueFull, Unavailable
+from benchai.errors import ConfigError, ContextExceeded, QueueFull, Unavailable, UsageError
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.fleet.member import Member
 from benchai.runtime.router.choose import SECONDS_EACH, Candidate, Choice, State, choose
@@ -15,11 +15,14 @@ from benchai.runtime.router.session import Session, Sessions
 from benchai.server.openai.job import Job
 from benchai.server.openai.names import AUTO, Names, Target
 
+CHAT = "/chat/completions"
 #: The role of a path whose requests need no model's name.
 ROLES = {"/embeddings": "embed", "/rerank": "rerank"}
 STATES: dict[str, State] = {"ready": "ready", "failed": "failed", "stopped": "stopped", "stopping": "stopped"}
 #: Only an estimate is needed to choose: the model's own tokenizer counts later.
 BYTES_PER_TOKEN = 4
+#: JSON may have six bytes for a letter: beyond so many times its context no model need count.
+SURE = 4
 RETRY_SECONDS = 5.0
 
 
@@ -34,7 +37,7 @@ class Decider:
 
     def __init__(self, fleet: Fleet, names: Names, router: Router) -> None:
         self.fleet = fleet
-        self.names = names
+        self._names = names
         self.router = router
         self.sessions = Sessions()
 
@@ -42,6 +45,13 @@ class Decider:
     def loaded(self) -> LoadedConfig:
         """The configuration that the fleet runs on now."""
         return self.fleet.loaded
+
+    @property
+    def names(self) -> Names:
+        """The names of that configuration: the fleet takes another one before it has ended what left."""
+        if self._names.loaded is not self.loaded:
+            self._names = Names(self.loaded)
+        return self._names
 
     def decide(self, job: Job, role: str | None) -> None:
         """Decide who answers.
@@ -52,11 +62,14 @@ class Decider:
 
         Raises:
             UnknownModel: nothing of that name answers requests.
+            UsageError: a workflow is asked for what is no chat.
             ContextExceeded: no model's context holds the prompt.
             Unavailable: no model can answer now.
         """
         named = job.data.get("model") or ROLES.get(job.path, AUTO)
         job.target = self.names.of_role(role) if role else self.names.target(named)
+        if job.target.workflow and job.path != CHAT:
+            raise UsageError(f"the workflow {job.target.workflow[:100]!r} answers at /v1{CHAT} alone")
         session = self.sessions.find(job.messages, job.key) if job.messages else None
         if session is not None:
             job.session = session.id
@@ -75,12 +88,12 @@ class Decider:
         return member is not None and not (member.supervisor.ready and member.supervisor.alive)
 
     def _routed(self, job: Job, route: Route, session: Session | None) -> Target:
-        choice = choose(
-            route,
-            list(self._candidates(job, route, session)),
-            prompt_tokens=job.size // BYTES_PER_TOKEN,
-            session_model=session.model if session else None,
-        )
+        candidates, tokens = list(self._candidates(job, route, session)), job.size // BYTES_PER_TOKEN
+        kept_by = session.model if session else None
+        choice = choose(route, candidates, prompt_tokens=tokens, session_model=kept_by)
+        if choice.outcome == "too_long" and tokens < SURE * (choice.n_ctx or 0):
+            # no more than an estimate: the model with the longest context counts
+            choice = choose(route, candidates, prompt_tokens=choice.n_ctx or 0, session_model=kept_by)
         job.reason = route.reason
         if choice.role is None or choice.model is None:
             raise _nobody(choice)

@@ -6,7 +6,7 @@ import orjson
 
 from benchai.errors import EndpointError
 from benchai.runtime.fleet.fleet import Fleet
-from benchai.server.openai.upstream import Upstream, refused
+from benchai.server.openai.upstream import Upstream, body_of, refused
 
 ROLE = "embed"
 
@@ -27,7 +27,7 @@ class FleetEmbedder:
         async with self._fleet.lease(ROLE) as endpoint:
             body = orjson.dumps({"model": endpoint.served_name, "input": text})
             async with self._upstream.post(endpoint, "/embeddings", body) as response:
-                answer = await response.read()
+                answer = await body_of(response, endpoint)
                 if response.status != 200:
                     raise refused(response.status, answer, endpoint)
         try:

@@ -22,6 +22,7 @@ SSE: tuple[tuple[bytes, bytes], ...] = (
 )
 #: A comment of server-sent events: clients skip it, and see that somebody is there.
 COMMENT = b": waiting\n\n"
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 
 
 class ClientGone(Exception):
@@ -44,6 +45,7 @@ class Exchange:
         self._send = send
         self._gone = False
         self._ended = False
+        self._tail = b""
 
     def header(self, name: bytes) -> str | None:
         """A request header; ``name`` in small letters."""
@@ -102,7 +104,8 @@ class Exchange:
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body; waits while the client does not take it."""
-        self.whole_events = data.endswith(b"\n\n")
+        end = data[-4:] if len(data) > 3 else (self._tail + data)[-4:]
+        self._tail, self.whole_events = end, end.endswith(EVENT_ENDS)
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:
@@ -117,6 +120,8 @@ class Exchange:
 
     async def comment(self, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """Show a client of a stream that somebody is there; begins the response if need be."""
+        if self._ended:
+            return
         if not self.started:
             await self.start(200, [*SSE, *headers])
         if self.whole_events:

@@ -14,7 +14,9 @@ from benchai.server.openai.exchange import Exchange, Pulse
 #: The end of a stream in which its last events are looked for.
 TAIL = 16_384
 DATA = b"data: {"
-DONE = b"data: [DONE]"
+#: A field cannot be put before nothing.
+FULL = b'data: {"'
+END_MARK = b"[DONE]"
 
 
 @dataclass
@@ -36,17 +38,22 @@ class Measured:
 
     def count(self, reply: dict[str, Any]) -> None:
         """Take tokens from the ``usage`` and the ``timings`` of a reply or of its last event."""
-        usage, timings = reply.get("usage") or {}, reply.get("timings") or {}
+        # the last event of /v1/responses holds the whole response
+        usage, timings = (
+            _inside(reply, "usage") or _inside(_inside(reply, "response"), "usage"),
+            _inside(reply, "timings"),
+        )
         if usage:
-            self.prompt_tokens = usage.get("prompt_tokens") or usage.get("input_tokens") or 0
-            self.completion_tokens = usage.get("completion_tokens") or usage.get("output_tokens") or 0
-            details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
-            self.cached_tokens = details.get("cached_tokens") or 0
+            self.prompt_tokens = _number(usage, "prompt_tokens") or _number(usage, "input_tokens")
+            self.completion_tokens = _number(usage, "completion_tokens") or _number(usage, "output_tokens")
+            details = _inside(usage, "prompt_tokens_details") or _inside(usage, "input_tokens_details")
+            self.cached_tokens = _number(details, "cached_tokens")
         if timings:
-            self.cached_tokens = timings.get("cache_n", self.cached_tokens)
-            self.prompt_tokens = self.prompt_tokens or timings.get("prompt_n", 0) + self.cached_tokens
-            self.completion_tokens = self.completion_tokens or timings.get("predicted_n", 0)
-            self.tokens_per_second = timings.get("predicted_per_second")
+            self.cached_tokens = _number(timings, "cache_n") or self.cached_tokens
+            self.prompt_tokens = self.prompt_tokens or _number(timings, "prompt_n") + self.cached_tokens
+            self.completion_tokens = self.completion_tokens or _number(timings, "predicted_n")
+            speed = timings.get("predicted_per_second")
+            self.tokens_per_second = speed if isinstance(speed, int | float) else None
 
 
 async def pass_stream(
@@ -72,7 +79,7 @@ async def pass_stream(
 
 def with_field(data: bytes, about: bytes) -> bytes:
     """The first event of a stream, or a whole JSON object, with a field more at its beginning."""
-    if data.startswith(DATA):
+    if data.startswith(FULL):
         return DATA + about + b"," + data[len(DATA) :]
     if data.startswith(b'{"'):
         return b"{" + about + b"," + data[1:]
@@ -90,3 +97,26 @@ def last_events(tail: bytes) -> list[dict[str, Any]]:
                 # the first line of the tail was cut
                 continue
     return [event for event in found[-2:] if isinstance(event, dict)]
+
+
+def failed(events: list[dict[str, Any]]) -> bool:
+    """Whether the last events of a stream tell that it failed."""
+    return any(event.get("error") or event.get("type") in ("error", "response.failed") for event in events)
+
+
+def whole(tail: bytes, events: list[dict[str, Any]]) -> bool:
+    """Whether a stream of chunks came to its end: some servers send no end mark."""
+    choices = [choice for event in events for choice in event.get("choices") or () if isinstance(choice, dict)]
+    return END_MARK in tail[-64:] or any(choice.get("finish_reason") for choice in choices)
+
+
+def _number(found: dict[str, Any], name: str) -> int:
+    """A count that is not negative; 0 where there is none."""
+    number = found.get(name)
+    return number if isinstance(number, int) and number > 0 else 0
+
+
+def _inside(found: dict[str, Any], name: str) -> dict[str, Any]:
+    """An object within another; {} where there is none."""
+    inner = found.get(name)
+    return inner if isinstance(inner, dict) else {}

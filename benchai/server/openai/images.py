@@ -17,8 +17,10 @@ from benchai.server.openai.job import Job
 from benchai.tools.net import Access
 from benchai.tools.web import Kind, fetch
 
-#: What a body without pictures does not hold.
-SIGN = b"image"
+#: A body without pictures, recordings and escaped letters holds none of these.
+SIGNS = (b"image", b"file", b"audio", b"video", b"\\u00")
+#: Recordings are passed on as they are, but for those that are an address.
+RECORDINGS = ("input_audio", "input_video", "video_url")
 PICTURES = Kind(lambda kind: kind.startswith("image/"), "a picture is needed here")
 ACCESS = Access(size=MAX_BYTES)
 KINDS = ("image_url", "input_image", "file")
@@ -27,17 +29,26 @@ MAX_NAME = 60
 _NO_URL = "pictures are given as data URL with base64, or as http(s) address"
 
 
+def shows(body: bytes) -> bool:
+    """Whether a body may hold pictures or recordings."""
+    return any(sign in body for sign in SIGNS)
+
+
 async def admit(job: Job, access: Access = ACCESS) -> None:
     """Put a checked data URL in the place of each picture of a conversation.
 
     Raises:
         UsageError: one cannot be fetched, is none, or is too large; or there are too many.
     """
-    found = [part for message in job.messages for part in _parts(message) if part.get("type") in KINDS]
+    parts = [part for message in job.messages for part in _parts(message)]
+    for part in parts:
+        _check_recording(part)
+    found = [part for part in parts if part.get("type") in KINDS]
     if len(found) > MOST:
         raise UsageError(f"the request has {len(found)} pictures, at most {MOST} are taken")
     for part in found:
-        await _mend(part, access)
+        # to the router a picture is no text
+        job.size -= await _mend(part, access)
     job.images = len(found)
 
 
@@ -61,12 +72,23 @@ def check_sight(endpoint: Endpoint, job: Job) -> None:
 
 
 def _parts(message: Any) -> list[dict[str, Any]]:
-    content = message.get("content") if isinstance(message, dict) else None
-    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    # the output of a tool in /v1/responses
+    lists = (message.get("content"), message.get("output")) if isinstance(message, dict) else ()
+    return [part for parts in lists if isinstance(parts, list) for part in parts if isinstance(part, dict)]
 
 
-async def _mend(part: dict[str, Any], access: Access) -> None:
-    """Change one part: its picture as a data URL of our own making, in the form that engines know."""
+def _check_recording(part: dict[str, Any]) -> None:
+    given = part.get(part["type"]) if part.get("type") in RECORDINGS else None
+    for url in given.values() if isinstance(given, dict) else ():
+        if isinstance(url, str) and ":" in url[:MAX_NAME] and not url.startswith("data:"):
+            raise UsageError(f"the recording {url[:MAX_NAME]!r} is an address", hint="send its data as base64")
+
+
+async def _mend(part: dict[str, Any], access: Access) -> int:
+    """Change one part: its picture as a data URL of our own making, in the form that engines know.
+
+    Returns the characters that were given for it.
+    """
     if part["type"] == "file":
         given = part.get("file")
         url = given.get("file_data") if isinstance(given, dict) else None
@@ -83,6 +105,7 @@ async def _mend(part: dict[str, Any], access: Access) -> None:
         if of_responses
         else {"type": "image_url", "image_url": {"url": checked}}
     )
+    return len(url)
 
 
 async def _picture(url: str, access: Access) -> str:

@@ -86,7 +86,8 @@ class Job:
     @property
     def messages(self) -> Sequence[Mapping[str, Any]]:
         """The conversation; [] where the path has none. A prompt, and the input of a response, are a user's turn."""
-        found = self.data.get(CONVERSATIONS.get(self.path, ""))
+        name = CONVERSATIONS.get(self.path)
+        found = self.data.get(name) if name else None
         return [{"role": "user", "content": found}] if isinstance(found, str) else found or []
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import psutil
 
+from benchai.config import LoadedConfig
 from benchai.errors import BenchAIError
 from benchai.runtime.background import in_background
 from benchai.runtime.fleet.fleet import Fleet
@@ -127,30 +128,37 @@ async def give(exchange: Exchange, job: Job, kept: bytes) -> None:
     await exchange.end(b"".join(as_chunks(reply, include_usage=wants_usage(job))))
 
 
+#: The configuration that a model was launched with, and the process that it runs in.
+Run = tuple[LoadedConfig, int | None]
+
+
 class Identities:
     """Identities by model, taken aside: nobody waits for one, the first requests of a model are just not kept."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int | None, Identity | None]] = {}
+        self._known: dict[str, tuple[Run, Identity | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def of(self, member: Member) -> Identity | None:
         """The identity of a model as it runs, or would; None while it is not known."""
         pid = member.supervisor.ready.pid if member.supervisor.ready else None
+        # the configuration, too: a model that does not run keeps its pid, None, when its settings change
+        run: Run = (member.loaded, pid)
         known = self._known.get(member.name)
-        if known is not None and known[0] == pid and (known[1] is None or known[1].current):
+        if known is not None and known[0] == run and (known[1] is None or known[1].current):
             return known[1]
         if member.file is not None:
-            self._known[member.name] = (pid, None)
-            task = asyncio.create_task(self._take(member, pid))
+            self._known[member.name] = (run, None)
+            task = asyncio.create_task(self._take(member, run))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return None
 
-    async def _take(self, member: Member, pid: int | None) -> None:
+    async def _take(self, member: Member, run: Run) -> None:
         with suppress(OSError, BenchAIError, psutil.Error):
-            found = await in_background(_identity, member, pid)
-            self._known[member.name] = (pid, found)
+            found = await in_background(_identity, member, run[1])
+            if self._known[member.name][0] == run:
+                self._known[member.name] = (run, found)
 
 
 def _identity(member: Member, pid: int | None) -> Identity | None:

@@ -72,6 +72,18 @@ class Upstream:
             yield response
 
 
+async def body_of(response: aiohttp.ClientResponse, endpoint: Endpoint) -> bytes:
+    """The whole body of a response.
+
+    Raises:
+        ReplyBroken: it broke off, or nothing came for the endpoint's ``idle_timeout``.
+    """
+    try:
+        return await response.read()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise lost(error, endpoint, begun=True) from error
+
+
 def url_of(endpoint: Endpoint, path: str) -> str:
     """The address of a path."""
     return (endpoint.base_url.removesuffix("/v1") if path == "/tokenize" else endpoint.base_url) + path

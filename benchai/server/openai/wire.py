@@ -5,6 +5,7 @@ Everything that an engine answers goes through here; all other paths go on to th
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from benchai.errors import BenchAIError, EndpointLost, EndpointNotReady, ReplyBroken
+from benchai.errors import BenchAIError, EndpointError, EndpointLost, EndpointNotReady, ReplyBroken
 from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.router.cache.collector import Collector
@@ -22,8 +23,8 @@ from benchai.server.openai.body import read_json
 from benchai.server.openai.decide import Decider
 from benchai.server.openai.errors import failure
 from benchai.server.openai.exchange import JSON, SSE, ClientGone, Exchange, Pulse, Receive, Scope, Send
-from benchai.server.openai.forward import last_events, pass_stream, with_field
-from benchai.server.openai.images import SIGN, admit
+from benchai.server.openai.forward import failed, last_events, pass_stream, whole, with_field
+from benchai.server.openai.images import admit, shows
 from benchai.server.openai.job import Job
 from benchai.server.openai.replies import NO_CACHE_HEADER, Replies, give
 from benchai.server.openai.schema import BODIES, check
@@ -36,6 +37,8 @@ PATHS = {f"/v1{path}": path for path in BODIES} | {"/tokenize": "/tokenize"}
 RETRIES = 3
 #: Bytes of a stream that become one object.
 LARGEST = 64 * 1024 * 1024
+#: Paths whose streams are chunks, with a reason for their end.
+CHUNKED = ("/chat/completions", "/completions")
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -73,6 +76,11 @@ class Wire:
             job.outcome, job.status = "cancelled", 499
         except BenchAIError as error:
             await self._fail(exchange, job, error)
+        except BaseException as error:
+            # the server ends, or a defect of ours: no request of those went well
+            ended = isinstance(error, asyncio.CancelledError)
+            job.outcome, job.status = ("cancelled", 499) if ended else (type(error).__name__, 500)
+            raise
         finally:
             job.measured.total = time.monotonic() - job.measured.began
             self._parts.finished(job)
@@ -81,7 +89,7 @@ class Wire:
         body = await exchange.read()
         job.data, job.size = read_json(body), len(body)
         check(job.data, job.path)
-        if SIGN in body:
+        if shows(body):
             await admit(job)
         self._parts.decider.decide(job, exchange.header(b"x-benchai-role"))
         kept = await self._parts.replies.find(job, exchange.header(NO_CACHE_HEADER))
@@ -126,6 +134,9 @@ class Wire:
             return
         async with parts.replies.join(job, lambda: answered(parts.fleet, parts.upstream, job, loading)) as shared:
             head = await shared.head()
+            if not shared.leader:
+                # it came when the other one had waited already
+                head = head.since(job.measured.began)
             job.cache = "none" if shared.leader else "shared"
             yield head, aiter(shared)
 
@@ -140,9 +151,15 @@ class Wire:
                 collector.feed(piece)
 
         tail = await pass_stream(pieces, exchange, pulse, job.field(), taken)
-        await exchange.end()
-        for event in last_events(tail):
+        events = last_events(tail)
+        for event in events:
             job.measured.count(event)
+        if failed(events):
+            # the client has read it
+            job.outcome, job.status = EndpointError.__name__, EndpointError.status
+        elif job.path in CHUNKED and not whole(tail, events):
+            raise broken_off(job.endpoint, "the stream ended in the middle of the reply")
+        await exchange.end()
         if collector is not None:
             self._parts.replies.keep(job, collector.reply())
 
@@ -189,8 +206,13 @@ def assembled(collector: Collector, endpoint: Endpoint) -> dict[str, Any]:
     reply = collector.whole()
     if reply is None:
         why = collector.gave_up or "the stream ended in the middle of the reply"
-        raise ReplyBroken(f"the model {endpoint.model!r} broke off: {why}")
+        raise broken_off(endpoint, why)
     return reply
+
+
+def broken_off(endpoint: Endpoint | None, why: str) -> ReplyBroken:
+    """The error for a reply that is not whole."""
+    return ReplyBroken(f"the model {endpoint.model if endpoint else ''!r} broke off: {why}")
 
 
 def _object(body: bytes) -> dict[str, Any]:

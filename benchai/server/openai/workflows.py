@@ -43,7 +43,9 @@ async def answer_by_workflow(runner: Runner, exchange: Exchange, job: Job, pulse
     async with aclosing(runner.stream(job.target.workflow, task, images=images)) as events:  # type: ignore[type-var]
         async for event in events:
             if isinstance(event, Result):
-                await _end(exchange, job, common, event, "".join(reasoning))
+                # the stream raises the error of a run that failed after its result: that is the answer
+                if event.stop_reason != "error":
+                    await _end(exchange, job, common, event, "".join(reasoning))
             elif text := told(event):
                 job.measured.piece()
                 reasoning.append(text)
