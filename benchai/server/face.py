@@ -144,5 +144,5 @@ def row_of(job: Job, contents: bool) -> UsageRow:
         outcome=job.outcome,
         status=job.status,
         request=orjson.dumps(job.data).decode() if contents else None,
-        reply=job.reply if contents else None,
+        reply=job.reply.decode(errors="replace") if contents and job.reply else None,
     )

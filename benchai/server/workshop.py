@@ -8,6 +8,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from benchai.config import LoadedConfig
 from benchai.events import Event
 from benchai.runtime.background import in_background
 from benchai.runtime.fleet.fleet import Fleet
@@ -24,6 +25,7 @@ class Workshop:
         self._stop = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._bench: asyncio.Future[Bench] | None = None
+        self._described: tuple[LoadedConfig, dict[str, str]] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,8 +49,11 @@ class Workshop:
         return await asyncio.shield(self._bench)
 
     async def descriptions(self) -> dict[str, str]:
-        """Workflow -> what it does."""
-        return {one.name: one.description for one in (await self.bench()).workflows()}
+        """Workflow -> what it does; needs no bench, whose threads and servers of tools may be out of order."""
+        loaded = self._fleet.loaded
+        if self._described is None or self._described[0] is not loaded:
+            self._described = loaded, await in_background(_describe, loaded)
+        return self._described[1]
 
     async def stream(self, workflow: str, task: str, *, images: Sequence[bytes] = ()) -> AsyncGenerator[Event, None]:
         """See ``Bench.stream``."""
@@ -67,6 +72,12 @@ class Workshop:
         except Exception as error:
             if not opened.done():
                 opened.set_exception(error)
+
+
+def _describe(loaded: LoadedConfig) -> dict[str, str]:
+    from benchai.graphs.loader import load_workflows
+
+    return {one.name: one.description for one in load_workflows(loaded).all()}
 
 
 def _load() -> type[Bench]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from contextlib import closing
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -295,3 +298,28 @@ async def test_what_means_the_same_is_compared_before_it_is_given(tmp_path: Path
         other = await server.chat("Please, what is the capital of Spain?", model="tiny")
         assert about(other)["cache"] == "none"
         assert server.replies.similar.estimate.runs == 1, "another name is another question"
+
+
+async def test_contents_are_kept_only_where_the_user_wants_them(tmp_path: Path) -> None:
+    async with wire(loaded(tmp_path, tiny_config() | {"usage": {"contents": True}})) as server:
+        await server.chat("Hello")
+        server.face.usage.flush()
+        with closing(sqlite3.connect(server.face.usage.file)) as opened:
+            [(request, reply)] = opened.execute("SELECT request, reply FROM contents").fetchall()
+    assert "Hello" in request
+    assert json.loads(reply)["choices"]
+
+
+async def test_no_reply_goes_from_one_key_to_another(tmp_path: Path) -> None:
+    keys = [{"name": name, "sha256": sha256(name.encode()).hexdigest()} for name in ("ann", "bob")]
+    async with wire(loaded(tmp_path, tiny_config() | {"server": {"keys": keys}})) as server:
+
+        async def state(key: str) -> str:
+            async with server.client(headers={"Authorization": f"Bearer {key}"}) as client:
+                return str(about(await client.post("/v1/chat/completions", json=asked(SUM)))["cache"])
+
+        while await state("ann") == "none":
+            # identities are taken beside the first requests
+            pass
+        assert await state("bob") == "none"
+        assert await state("bob") == "exact"

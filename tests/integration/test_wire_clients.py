@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
 from pydantic import SecretStr
@@ -113,13 +112,8 @@ async def test_the_official_package_on_the_other_paths(openai: AsyncOpenAI) -> N
 
 
 async def test_langchain(server: Server) -> None:
-    @tool
-    def calculator(expression: str) -> str:
-        """Evaluate an arithmetic expression exactly. Use it for every calculation."""
-        return expression
-
     model = ChatOpenAI(base_url=f"{server.url}/v1", api_key=SecretStr("none"), model="auto", max_retries=0)
-    reply = await model.bind_tools([calculator]).ainvoke(SUM)
+    reply = await model.bind_tools([CALCULATOR]).ainvoke(SUM)
     assert [(call["name"], call["args"]) for call in reply.tool_calls] == [("calculator", {"expression": "48 * 52"})]
     pieces = [str(piece.content) async for piece in model.astream("Hello")]
     assert len([piece for piece in pieces if piece]) > 1

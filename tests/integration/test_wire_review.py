@@ -17,12 +17,14 @@ import pytest
 from PIL import Image
 
 from benchai.config.models import default_config
+from benchai.config.paths import threads_file
 from benchai.runtime.router.cache.identity import Identity
 from benchai.runtime.usage.read import last_rows
 from benchai.runtime.usage.row import UsageRow
 from benchai.server.app import make_app
 from benchai.server.events import EventLog
 from benchai.server.face import Face
+from benchai.server.openai.job import LIMITS
 from tests.integration.fleet_helpers import Record, fake_fleet
 from tests.integration.helpers import loaded, tiny_config
 from tests.integration.wire_helpers import Server, about, asked, wire
@@ -216,7 +218,7 @@ def noise(side: int) -> str:
 
 async def test_the_bytes_of_a_picture_are_no_words_of_the_prompt(tmp_path: Path) -> None:
     config = tiny_config()
-    config["models"]["eyes"] = VISION
+    config["models"]["eyes"] = VISION | {"context": 2048}
     config["roles"]["vision"] = "eyes"
     async with wire(loaded(tmp_path, config)) as server:
         content = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": noise(400)}}]
@@ -236,6 +238,38 @@ async def test_an_estimate_alone_refuses_no_prompt(tmp_path: Path) -> None:
         assert reply.status_code == (200 if len(counted.json()["tokens"]) < 900 else 400)
         if reply.status_code == 400:
             assert "the context of 'tiny'" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens", "n_predict"])
+async def test_a_limit_of_no_tokens_is_a_limit(tmp_path: Path, limit: str) -> None:
+    async with far(tmp_path, OK) as (server, upstream):
+        await post(server, "/v1/completions", {"model": "far", "prompt": "Hello", limit: 0})
+        await post(server, "/v1/completions", {"model": "far", "prompt": "Hello"})
+    sent = [json.loads(body) for body in upstream.bodies]
+    assert {name: sent[0][name] for name in sent[0] if name in LIMITS} == {limit: 0}
+    assert sent[-1]["max_tokens"] > 0
+
+
+async def test_a_workflow_may_be_what_no_name_stands_for(tmp_path: Path) -> None:
+    config = tiny_config() | {"router": {"aliases": {"auto": "workflow:react"}}}
+    async with wire(loaded(tmp_path, config)) as server:
+        reply = await post(server, "/v1/chat/completions", {"messages": asked("What is 48 * 52?")["messages"]})
+        assert (reply.status_code, reply.json()["model"]) == (200, "workflow:react")
+
+
+async def test_models_are_listed_though_no_workflow_can_run(tmp_path: Path) -> None:
+    async with far(tmp_path, OK) as (server, _), server.client() as client:
+        threads_file().mkdir(parents=True)
+        listed = await client.get("/v1/models")
+        assert listed.status_code == 200
+        assert {"auto", "far", "workflow:react"} <= {one["id"] for one in listed.json()["data"]}
+        assert (await client.get("/v1/models/far")).status_code == 200
+        refused = await server.chat("Hello", model="workflow:react")
+        assert refused.status_code >= 400
+        assert refused.json()["error"]["message"]
+        # the next request tries again: what it fails at now is the model
+        threads_file().rmdir()
+        assert "far" in (await server.chat("Hello", model="workflow:react")).json()["error"]["message"]
 
 
 # ---- rows, and what is asked for again

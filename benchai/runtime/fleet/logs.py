@@ -14,6 +14,7 @@ LINES_KEPT = 400
 FILE_BYTES = 5_000_000
 FILES_KEPT = 3
 MAX_LINE = 8_192
+BLOCK = 65_536
 #: What both engines write once they answer.
 LISTENING = "listening on http"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -48,31 +49,35 @@ class ModelLog:
         self._handler = _QuietHandler(
             self.path, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8", delay=True
         )
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self._stamp = logging.Formatter()
 
     async def read(self, stream: asyncio.StreamReader) -> None:
         """Take lines until the end of the stream."""
-        while True:
-            try:
-                raw = await stream.readuntil(b"\n")
-            except asyncio.IncompleteReadError as error:
-                raw = error.partial
-                if not raw:
-                    return
-            except asyncio.LimitOverrunError as error:
-                raw = await stream.read(max(error.consumed, 1))
-            self.add(raw.decode(errors="replace"))
+        rest = b""
+        while block := await stream.read(BLOCK):
+            *lines, rest = (rest + block).split(b"\n")
+            if len(rest) > MAX_LINE:
+                lines, rest = [*lines, rest], b""
+            self._take([line.decode(errors="replace") for line in lines])
+        self.add(rest.decode(errors="replace"))
 
     def add(self, text: str) -> None:
         """Take one line."""
-        line = _COLOUR.sub("", text).rstrip()[:MAX_LINE]
-        if not line:
+        self._take([text])
+
+    def _take(self, texts: list[str]) -> None:
+        # one write for all that came at once: an engine has seven lines for each request
+        lines = [line for text in texts if (line := _COLOUR.sub("", text).rstrip()[:MAX_LINE])]
+        if not lines:
             return
-        self.count += 1
-        if LISTENING in line:
+        self.count += len(lines)
+        if not self.listening.is_set() and any(LISTENING in line for line in lines):
             self.listening.set()
-        self.lines.append(line)
-        self._handler.emit(logging.LogRecord("model", logging.INFO, "", 0, line, None, None))
+        self.lines.extend(lines)
+        record = logging.LogRecord("model", logging.INFO, "", 0, "", None, None)
+        stamp = self._stamp.formatTime(record)
+        record.msg = "\n".join(f"{stamp} {line}" for line in lines)
+        self._handler.emit(record)
 
     def tail(self, lines: int = 12) -> list[str]:
         """The last lines."""

@@ -68,7 +68,7 @@ class Job:
     began: float = field(default_factory=time.time)
     size: int = 0
     images: int = 0
-    reply: str | None = None
+    reply: bytes | None = None
     outcome: str = "ok"
     status: int = 200
 
@@ -99,7 +99,7 @@ class Job:
         """The body as this endpoint gets it."""
         sent = {name: value for name, value in self.data.items() if name != OURS}
         sent["model"] = endpoint.served_name
-        if self.path in LIMIT_NAME and not any(sent.get(name) for name in LIMITS):
+        if self.path in LIMIT_NAME and all(sent.get(name) is None for name in LIMITS):
             sent[LIMIT_NAME[self.path]] = endpoint.max_tokens
         for name in ("temperature", "top_p"):
             value = getattr(endpoint, name)

@@ -63,7 +63,7 @@ class Replies:
             return None
         member = self._fleet.members.get(name)
         job.identity = self._identities.of(member) if member is not None else identify(model)
-        job.cache_key = self._exact.key(job.identity, job.data) if job.identity is not None else None
+        job.cache_key = self._exact.key(job.identity, keyed(job)) if job.identity is not None else None
         if job.cache_key is None:
             return None
         kept = self._exact.get(job.cache_key, usage=wants_usage(job))
@@ -75,7 +75,7 @@ class Replies:
     async def _find_similar(self, job: Job) -> bytes | None:
         assert self.similar is not None
         assert job.identity is not None
-        hit = await self.similar.find(job.identity, job.data, usage=wants_usage(job))
+        hit = await self.similar.find(job.identity, keyed(job), usage=wants_usage(job))
         if hit is None or hit.shadow:
             job.shadow = hit
             return None
@@ -93,7 +93,7 @@ class Replies:
             if job.shadow is not None:
                 self.similar.judge(job.shadow, reply)
             if kept:
-                self._later(self.similar.add(job.identity, job.data, job.cache_key))
+                self._later(self.similar.add(job.identity, keyed(job), job.cache_key))
 
     def join(self, job: Job, opening: Open[Head]) -> Shared[Head]:
         """Take part in the call of identical requests; see ``Coalescer.join``."""
@@ -111,6 +111,11 @@ class Replies:
             await asyncio.wait(self._tasks)
 
 
+def keyed(job: Job) -> dict[str, Any]:
+    """The body with the API key's name: a reply that came at once would tell one user what another one asked."""
+    return job.data | {"benchai_key": job.key} if job.key else job.data
+
+
 def wants_usage(job: Job) -> bool:
     """Whether a reply without its usage is of no use."""
     return not job.stream or bool((job.data.get("stream_options") or {}).get("include_usage"))
@@ -120,6 +125,7 @@ async def give(exchange: Exchange, job: Job, kept: bytes) -> None:
     """Answer with a kept reply, streamed where the client reads a stream."""
     reply = fresh(orjson.loads(kept), benchai=job.about())
     job.measured.piece()
+    job.reply = kept
     job.measured.count({"usage": reply.get("usage")})
     if not job.stream:
         await exchange.reply(200, [JSON, *job.headers()], orjson.dumps(reply))

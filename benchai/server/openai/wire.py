@@ -181,6 +181,7 @@ class Wire:
         else:
             reply = _object(body)
         job.measured.count(reply)
+        job.reply = body
         await exchange.reply(200, [JSON, *job.headers()], with_field(body, job.field()))
 
     async def _fail(self, exchange: Exchange, job: Job, error: BenchAIError) -> None:

@@ -16,6 +16,7 @@ from benchai.errors import UsageError
 from benchai.events import Event, Notice, Observation, Repair, Result, Step, Thought, ToolCall
 from benchai.server.openai.exchange import JSON, SSE, Exchange, Pulse
 from benchai.server.openai.job import Job
+from benchai.server.openai.names import WORKFLOW
 
 #: How OpenAI names the end of a reply; anything else that ends a run ended it too early.
 FINISHED = {"completed": "stop"}
@@ -38,7 +39,9 @@ async def answer_by_workflow(runner: Runner, exchange: Exchange, job: Job, pulse
         BenchAIError: what ended the run.
     """
     task, images = task_of(job.messages)
-    common = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": job.data["model"]}
+    # an alias may stand for no name at all
+    model = job.data.get("model") or f"{WORKFLOW}{job.target.workflow}"
+    common = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
     reasoning: list[str] = []
     async with aclosing(runner.stream(job.target.workflow, task, images=images)) as events:  # type: ignore[type-var]
         async for event in events:
