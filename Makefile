@@ -31,7 +31,7 @@ run: $(VENV)/installed ## Run the ReAct agent on the bundled model
 	@$(BIN)/benchai run react "What is 4817 * 963?"
 
 test: lint ## Lint, types, import contracts and all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-dev ## Lint, types and import contracts
 	@$(BIN)/ruff check .

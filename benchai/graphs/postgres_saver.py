@@ -90,7 +90,9 @@ class PostgresSaver(AsyncPostgresSaver):
             except psycopg.OperationalError:
                 if lock is not None or not self.conn.closed:
                     raise
-            self.conn = await self._connect()
+            lost, self.conn = self.conn, await self._connect()
+            # psycopg complains of one that was never closed by us
+            await lost.close()
             return await work()
 
     async def close(self) -> None:
