@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from benchai import events
 from benchai.graphs.context import RunContext
@@ -21,6 +21,9 @@ PLATEAU = 2
 
 class Check(BaseModel):
     """One criterion; what the text has for it is asked for before the verdict, which small models judge better then."""
+
+    # engines put what may be left out behind all that may not: the evidence must come before the verdict
+    model_config = ConfigDict(json_schema_extra={"required": ["criterion", "evidence", "met"]})
 
     criterion: str
     evidence: str = ""
