@@ -39,6 +39,11 @@ def explain(error: BaseException, endpoint: Endpoint, *, begun: bool) -> Endpoin
     return broken(error, endpoint)
 
 
+def is_overflow(said: Mapping[str, Any]) -> bool:
+    """Whether a server's ``error`` says that the prompt is longer than the context."""
+    return said.get("type") in OVERFLOW or said.get("code") in OVERFLOW
+
+
 def unparsed(text: str) -> bool:
     """Whether a server says that it could not read the call that its model wrote."""
     return any(words in text.lower() for words in UNPARSED)
@@ -111,7 +116,7 @@ def _lost(error: BaseException, endpoint: Endpoint) -> EndpointError:
 
 
 def _refused(error: ServerError, endpoint: Endpoint) -> EndpointError:
-    if error.body.get("type") in OVERFLOW or error.body.get("code") in OVERFLOW:
+    if is_overflow(error.body):
         return _overflow(error.body, endpoint)
     if error.status == UNAUTHORISED:
         hint = f"check the key that models.{endpoint.model}.api_key_env names"

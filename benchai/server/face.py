@@ -18,7 +18,6 @@ from benchai.runtime.background import in_background
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.router.cache.exact import ExactCache
 from benchai.runtime.router.cache.overview import file as cache_file
-from benchai.runtime.router.cache.similar import SimilarCache
 from benchai.runtime.router.rules import Rules
 from benchai.runtime.router.tables import tables
 from benchai.runtime.usage.log import UsageLog
@@ -95,6 +94,9 @@ class Face:
         config = self.fleet.loaded.config
         similar = None
         if config.cache.similar.enabled:
+            # it is off by default, and needs numpy
+            from benchai.runtime.router.cache.similar import SimilarCache
+
             model, _ = self.fleet.loaded.model_for(ROLE)
             embedder = FleetEmbedder(self.fleet, self.upstream)
             similar = SimilarCache(self.exact, embedder, config.cache.similar, model=model, report=self._report)

@@ -33,11 +33,12 @@ CLOSE_SECONDS = 2
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class _Uvicorn(uvicorn.Server):
+class Uvicorn(uvicorn.Server):
     """Leaves signals to us."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """See uvicorn."""
         yield
 
 
@@ -83,7 +84,7 @@ class Service:
             self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             async with Fleet(self.loaded, self._emit, keep_core=True) as fleet, Face(fleet, self._emit) as face:
                 self._face = face
-                server = _Uvicorn(self._settings(fleet, face, host))
+                server = Uvicorn(self._settings(fleet, face, host))
                 serving = asyncio.create_task(server.serve(sockets=[bound]))
                 watching = asyncio.create_task(self._follow_config(fleet))
                 try:
@@ -139,10 +140,7 @@ class Service:
     def _bind(self) -> socket.socket:
         router = self.loaded.config.router
         try:
-            bound = socket.create_server((router.host, router.port), family=_family(router.host))
-            # asyncio does so only where a socket names its protocol; without it a reply in two writes takes 40 ms
-            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return bound
+            return listener(router.host, router.port)
         except (TypeError, ValueError) as error:
             raise UsageError(f"the host {router.host!r} is no address", hint="check router.host") from error
         except OSError as error:
@@ -202,6 +200,18 @@ class Service:
         if self._edge is not None:
             self._edge.apply(loaded.config.server)
             self._edge.log = self._line_of(loaded)
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one.
+
+    Raises:
+        OSError, TypeError, ValueError: it cannot be had.
+    """
+    bound = socket.create_server((host, port), family=_family(host))
+    # asyncio does so only where a socket names its protocol; without it a reply in two writes takes 40 ms
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return bound
 
 
 def _is_news(record: logging.LogRecord) -> bool:

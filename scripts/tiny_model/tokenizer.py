@@ -17,13 +17,14 @@ from pathlib import Path
 
 import regex  # type: ignore[import-untyped]
 
+from scripts.tiny_model.words import BLANK
+
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # The pre-tokenizer that llama.cpp calls "qwen2".
 QWEN2 = regex.compile(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _PIECES = regex.compile(r"\p{L}+|[^\p{L}]+")
-BLANK = "Ġ"
 
 
 @lru_cache(maxsize=1)

@@ -67,6 +67,7 @@ CITY_ZONES = {city: _CITY_ZONES[city] for city in CITIES} | {"New York": "Americ
 # Words that mean something in the functions of the coder, so they can't be names there.
 TAKEN = {*keyword.kwlist, *dir(builtins), "first", "second", "result", "answer", "i", "x"}
 COMMON = pool("in to is it the on or of for as at and a an my me by be re un file read list what who now can all one")
+#: How byte-level tokenizers write a blank.
 BLANK = "\u0120"
 TOKENIZER = Path(__file__).with_name("tokenizer.json")
 

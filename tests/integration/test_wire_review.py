@@ -87,7 +87,7 @@ async def identity(server: Server) -> Identity:
     member, identities = server.fleet.members["general"], server.replies._identities
     await member.look()
     identities.of(member)
-    await asyncio.gather(*identities._tasks)
+    await asyncio.gather(*server.replies._tasks)
     found = identities.of(member)
     assert found is not None
     return found

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from benchai.server.edge import Edge
 from benchai.server.events import EventLog
 from benchai.server.face import Face
 from benchai.server.openai.replies import Replies
+from benchai.server.serve import Uvicorn, listener
 from tests.integration.fleet_helpers import Record
 
 
@@ -61,24 +61,16 @@ async def wire(loaded: LoadedConfig, fleet: Fleet | None = None, record: Record 
     """Serve a configuration, or a fleet that was made of it."""
     record = record or Record()
     fleet = fleet or Fleet(loaded, record, keep_core=False)
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as bound:
+    with contextlib.closing(listener("127.0.0.1", 0)) as bound:
         async with fleet, Face(fleet, record) as face:
             app = face.over(make_app(fleet, EventLog(), "token"))
             edge = Edge(app, loaded.config.server, "127.0.0.1")
             http = guarded(lambda: edge.settings)
             settings = uvicorn.Config(edge, http=http, log_config=None, access_log=False, lifespan="off", ws="none")
-            server = _Uvicorn(settings)
+            server = Uvicorn(settings)
             serving = asyncio.create_task(server.serve(sockets=[bound]))
             try:
                 yield Server(f"http://127.0.0.1:{bound.getsockname()[1]}", fleet, face, record)
             finally:
                 server.should_exit = True
                 await serving
-
-
-class _Uvicorn(uvicorn.Server):
-    """Leaves signals to pytest."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield

@@ -104,10 +104,11 @@ class Decider:
 
     def _candidates(self, job: Job, route: Route, session: Session | None) -> Iterator[Candidate]:
         roles = self.names.roles
-        for role in dict.fromkeys((*route.allowed, route.role, *roles)):
+        # the model that the conversation has may be asked in any of its roles
+        own = [role for role, model in roles.items() if session and session.model == model]
+        for role in dict.fromkeys((*route.allowed, route.role, *own)):
             if role in roles:
-                kept = job.size // BYTES_PER_TOKEN if session and session.model == roles[role] else 0
-                yield self._candidate(role, roles[role], kept)
+                yield self._candidate(role, roles[role], job.size // BYTES_PER_TOKEN if role in own else 0)
 
     def _candidate(self, role: str, name: str, kept: int) -> Candidate:
         model = self.loaded.config.models[name]

@@ -9,20 +9,15 @@ import binascii
 from base64 import b64decode
 from typing import Any
 
-from benchai.agents.images import MAX_BYTES, SEEN, data_url
 from benchai.errors import ToolError, UsageError
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoint
 from benchai.server.openai.job import Job
-from benchai.tools.net import Access
-from benchai.tools.web import Kind, fetch
 
 #: A body without pictures, recordings and escaped letters holds none of these.
 SIGNS = (b"image", b"file", b"audio", b"video", b"\\u00")
 #: Recordings are passed on as they are, but for those that are an address.
 RECORDINGS = ("input_audio", "input_video", "video_url")
-PICTURES = Kind(lambda kind: kind.startswith("image/"), "a picture is needed here")
-ACCESS = Access(size=MAX_BYTES)
 KINDS = ("image_url", "input_image", "file")
 MOST = 32
 MAX_NAME = 60
@@ -34,7 +29,7 @@ def shows(body: bytes) -> bool:
     return any(sign in body for sign in SIGNS)
 
 
-async def admit(job: Job, access: Access = ACCESS) -> None:
+async def admit(job: Job) -> None:
     """Put a checked data URL in the place of each picture of a conversation.
 
     Raises:
@@ -48,7 +43,7 @@ async def admit(job: Job, access: Access = ACCESS) -> None:
         raise UsageError(f"the request has {len(found)} pictures, at most {MOST} are taken")
     for part in found:
         # to the router a picture is no text
-        job.size -= await _mend(part, access)
+        job.size -= await _mend(part)
     job.images = len(found)
 
 
@@ -61,6 +56,8 @@ def check_sight(endpoint: Endpoint, job: Job) -> None:
     if not job.images or endpoint.vision is not False:
         return
     if job.route is not None and not job.route.picture:
+        from benchai.agents.images import SEEN
+
         for message in job.messages:
             for part in _parts(message):
                 if part.get("type") in KINDS:
@@ -84,7 +81,7 @@ def _check_recording(part: dict[str, Any]) -> None:
             raise UsageError(f"the recording {url[:MAX_NAME]!r} is an address", hint="send its data as base64")
 
 
-async def _mend(part: dict[str, Any], access: Access) -> int:
+async def _mend(part: dict[str, Any]) -> int:
     """Change one part: its picture as a data URL of our own making, in the form that engines know.
 
     Returns the characters that were given for it.
@@ -97,7 +94,7 @@ async def _mend(part: dict[str, Any], access: Access) -> int:
         url = given.get("url") if isinstance(given, dict) else given
     if not isinstance(url, str):
         raise UsageError(f"a part of the type {part['type']!r} has no picture", hint=_NO_URL)
-    checked = await _picture(url, access)
+    checked = await _picture(url)
     of_responses = part["type"] == "input_image"
     part.clear()
     part |= (
@@ -108,7 +105,12 @@ async def _mend(part: dict[str, Any], access: Access) -> int:
     return len(url)
 
 
-async def _picture(url: str, access: Access) -> str:
+async def _picture(url: str) -> str:
+    # both load libraries that most servers never need: not at their start
+    from benchai.agents.images import MAX_BYTES, data_url
+    from benchai.tools.net import Access
+    from benchai.tools.web import Kind, fetch
+
     name = repr(url if len(url) <= MAX_NAME else f"{url[:MAX_NAME]}...")
     if url.startswith("data:"):
         head, comma, data = url.partition(",")
@@ -118,13 +120,16 @@ async def _picture(url: str, access: Access) -> str:
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"the picture {name} cannot be read", hint=_NO_URL)
     try:
-        body = await fetch(url, access, PICTURES)
+        pictures = Kind(lambda kind: kind.startswith("image/"), "a picture is needed here")
+        body = await fetch(url, Access(size=MAX_BYTES), pictures)
     except ToolError as error:
         raise UsageError(f"the picture {name} cannot be fetched: {error.message}") from error
     return await in_background(data_url, body.data, name)
 
 
 def _from_base64(data: str, name: str) -> str:
+    from benchai.agents.images import data_url
+
     try:
         return data_url(b64decode(data, validate=True), name)
     except binascii.Error as error:

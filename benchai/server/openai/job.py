@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.router.cache.identity import Identity
-from benchai.runtime.router.cache.similar import SimilarHit
 from benchai.runtime.router.route import Route
 from benchai.runtime.usage.row import CacheState
 from benchai.server.openai.exchange import Headers
 from benchai.server.openai.forward import Measured
 from benchai.server.openai.names import Target
+
+if TYPE_CHECKING:
+    from benchai.runtime.router.cache.similar import SimilarHit
 
 #: A request's own field for us; engines never see it.
 OURS = "benchai"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import psutil
@@ -22,10 +22,12 @@ from benchai.runtime.router.cache.coalesce import Coalescer, Open, Shared
 from benchai.runtime.router.cache.exact import ExactCache
 from benchai.runtime.router.cache.identity import Identity, identify
 from benchai.runtime.router.cache.key import NO_CACHE, cacheable, flight_key
-from benchai.runtime.router.cache.similar import SimilarCache
 from benchai.server.openai.answer import Head
 from benchai.server.openai.exchange import JSON, SSE, Exchange
 from benchai.server.openai.job import Job
+
+if TYPE_CHECKING:
+    from benchai.runtime.router.cache.similar import SimilarCache
 
 PATH = "/chat/completions"
 NO_CACHE_HEADER = NO_CACHE.lower().encode()
@@ -49,8 +51,8 @@ class Replies:
         self.similar = similar
         self._enabled = enabled
         self._coalescer: Coalescer[Head] = Coalescer()
-        self._identities = Identities()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._identities = Identities(self._later)
 
     async def find(self, job: Job, header: str | None) -> bytes | None:
         """A kept reply (JSON) to a request; fills in the job's key where its reply may be kept."""
@@ -141,9 +143,10 @@ Run = tuple[LoadedConfig, int | None]
 class Identities:
     """Identities by model, taken aside: nobody waits for one, the first requests of a model are just not kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, later: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        """Take what does work beside the requests."""
         self._known: dict[str, tuple[Run, Identity | None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._later = later
 
     def of(self, member: Member) -> Identity | None:
         """The identity of a model as it runs, or would; None while it is not known."""
@@ -155,9 +158,7 @@ class Identities:
             return known[1]
         if member.file is not None:
             self._known[member.name] = (run, None)
-            task = asyncio.create_task(self._take(member, run))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._later(self._take(member, run))
         return None
 
     async def _take(self, member: Member, run: Run) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
+from benchai.agents.faults import is_overflow
 from benchai.errors import (
     BenchAIError,
     ContextExceeded,
@@ -106,7 +107,7 @@ def refused(status: int, body: bytes, endpoint: Endpoint) -> BenchAIError:
     """The error for an answer other than 200, in the words of the server that gave it."""
     said = _error_in(body)
     words = str(said.get("message") or f"HTTP {status}")[:LONGEST]
-    if said.get("type") == "exceed_context_size_error" or said.get("code") == "context_length_exceeded":
+    if is_overflow(said):
         return ContextExceeded(
             f"the prompt is too long for the model {endpoint.model!r}: {words}",
             n_prompt_tokens=said.get("n_prompt_tokens"),
