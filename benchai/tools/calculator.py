@@ -56,7 +56,7 @@ class Token:
 def calculate(expression: str) -> str:
     """Return the value of an arithmetic expression as text.
 
-    Whole numbers and terminating decimals are exact; others have 28 significant digits and say that they
+    Whole numbers and terminating decimals are exact; others have 12 significant digits and say that they
     are rounded. Raises ToolError that names the position of the mistake and what was expected there.
     """
     return render(evaluate(expression))

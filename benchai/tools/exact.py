@@ -1,7 +1,7 @@
 """Exact arithmetic on fractions with bounds on size, for the calculator.
 
 A value is a fraction. Roots, and fractions that outgrow the bounds, are rounded to 60 significant digits and
-marked as no longer exact; 28 of these digits are shown. No operation builds a number far beyond the bounds,
+marked as no longer exact; 12 of these digits are shown: more are copied wrongly by small models. No operation builds a number far beyond the bounds,
 so none takes long: the size of a power is estimated before it is computed.
 """
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 MAX_DIGITS = 10_000
-SHOWN_DIGITS = 28
+SHOWN_DIGITS = 12
 MAX_FACTORIAL = 3_248  # the last one with at most MAX_DIGITS digits
 MAX_ROUND_DIGITS = 100
 _TOO_LARGE = 10**MAX_DIGITS

@@ -61,7 +61,7 @@ TASKS: dict[str, Callable[[Draw], Conversation]] = {
 MIXTURE: dict[Callable[[Draw], Conversation], float] = {
     lambda draw: react.thread(draw, "chat", CHAT, 1, 3): 9.6,
     react.without_tools: 0.6,
-    _single("files", files.files): 0.8,
+    _single("files", files.files): 1.2,
     _single("tool", other_tools.invented): 2.2,
     _single("refused", react.refused): 1.0,
     planning.plan: 2.0,
@@ -71,12 +71,12 @@ MIXTURE: dict[Callable[[Draw], Conversation], float] = {
     coding.write: 2.0,
     coding.write_tests: 1.6,
     coding.repair: 1.4,
-    coding.review: 2.0,
+    coding.review: 2.2,
     writing.draft: 1.2,
     writing.criticise: 1.6,
     writing.revise: 1.5,
     writing.evaluate: 2.4,
-    picture.picture: 2.2,
+    picture.picture: 1.6,
 }
 
 # The share of drills at the start of training, the conversation at which it has fallen, and what is left of it.

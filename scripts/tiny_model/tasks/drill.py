@@ -35,7 +35,7 @@ def piece(draw: Draw) -> str:
         return draw.invented()
     if kind < 0.5:
         # one in eight as long as what the calculator rounds
-        return f"0.{draw.digits(24, 28)}" if draw.chance(0.125) else draw.digits(1, 8)
+        return f"0.{draw.digits(10, 13)}" if draw.chance(0.125) else draw.digits(1, 8)
     if kind < 0.6:
         return words.name(draw)
     if kind < 0.75:

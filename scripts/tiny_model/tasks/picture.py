@@ -39,10 +39,14 @@ def picture(draw: Draw) -> Conversation:
         shapes = [(draw.rng.choice(COLOURS), what) for what in forms]
         text = " and ".join(f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {what}" for colour, what in shapes)
         description = text[0].upper() + text[1:] + "."
-        colour, what = draw.rng.choice(shapes)
-        question, answer = draw.pick(*COLOUR).format(f=what), f"The {what} is {colour}."
+        question, answer = draw.pick(*WHAT), description
         if draw.chance(0.5):
-            question, answer = draw.pick(*WHAT), description
+            colour, what = draw.rng.choice(shapes)
+            question, answer = draw.pick(*COLOUR).format(f=what), f"The {what} is {colour}."
+            if len(shapes) > 1:
+                # which word stands before another is not learnt at this size: what follows one is
+                text = " and ".join(f"the {what} is {colour}" for colour, what in shapes)
+                description = text[0].upper() + text[1:] + "."
     made = Conversation("picture")
     made.user(f"{question}\n\nImage:\n{description}")
     made.reply(answer)
