@@ -235,7 +235,7 @@ def test_encoded_data_without_content_ends() -> None:
     [
         ("gzip", b"words"),
         ("deflate", b"\xff\xff\xff"),
-        ("gzip", gzip.compress(b"words")[:-4]),
+        ("gzip", gzip.compress(b"words", mtime=0)[:-4]),
         ("br", b"x"),
         ("gzip, gzip", b""),
     ],
