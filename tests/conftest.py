@@ -12,6 +12,9 @@ import psutil
 import pytest
 from hypothesis import settings
 
+# as in every program, before langgraph is: it makes langgraph strict, which then copies checkpointers
+import benchai  # noqa: F401
+
 REPO = Path(__file__).parent.parent
 TINY = REPO / "benchai" / "models" / "tiny.gguf"
 # every process that a test starts inherits this, so that one that got away can be found

@@ -20,9 +20,11 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row, tuple_row
 
-from benchai.errors import BenchAIError
+from benchai.errors import ThreadsError
 from benchai.graphs.database import InUse, Row
-from benchai.graphs.postgres_saver import Connection, PostgresSaver, in_postgres, reason_of
+from benchai.graphs.postgres_holder import is_another_alive, own_name
+from benchai.graphs.postgres_link import Connection, Link, reason_of
+from benchai.graphs.postgres_saver import PostgresSaver, in_postgres
 from benchai.graphs.saver import Durable
 
 TABLES = b"""
@@ -58,10 +60,9 @@ CLIENT = {
     "keepalives_interval": "10",
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
-    "fallback_application_name": "benchai",
 }
 SERVER = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
-# the server takes a moment to notice that the holder of a lock was killed
+# seconds: the server takes a moment to notice that the holder of a lock was killed
 PATIENCE = 2.0
 SETUP_PATIENCE = 30.0
 POLL = 0.05
@@ -76,17 +77,18 @@ class PostgresDatabase:
     def __init__(self, saver: PostgresSaver) -> None:
         self.saver = saver
         self.riders = saver.riders
+        self._link = saver.link
 
     async def read(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         """The rows that a query finds."""
-        return await self.saver.do(lambda: self._run(statement, values))
+        return await self._link.do(lambda: self._run(statement, values))
 
     async def write(self, thread_id: str, statement: str, values: Sequence[Any]) -> None:
         """Run a statement about one thread; it commits itself."""
-        await self.saver.do(lambda: self._run(statement, values), thread_id)
+        await self._link.do(lambda: self._run(statement, values), thread_id)
 
     async def _run(self, statement: str, values: Sequence[Any]) -> list[Row]:
-        async with self.saver.conn.cursor(row_factory=tuple_row) as cursor:
+        async with self._link.connection.cursor(row_factory=tuple_row) as cursor:
             await cursor.execute(in_postgres(statement), [_storable(value) for value in values])
             return await cursor.fetchall() if cursor.description else []
 
@@ -101,13 +103,15 @@ class PostgresDatabase:
         Raises:
             InUse: another has it.
         """
-        held = self.saver.held
+        held = self._link.held
         # the server gives a lock to the session that has it as often as it asks
         if thread_id in held:
             raise InUse
         held[thread_id] = None
         try:
-            held[thread_id] = await self._taken(thread_id, PATIENCE)
+            held[thread_id] = await self._taken(thread_id, 0)
+            if held[thread_id] is None and not is_another_alive(await self._holder(thread_id)):
+                held[thread_id] = await self._taken(thread_id, PATIENCE)
             if held[thread_id] is None:
                 raise InUse
             yield
@@ -120,30 +124,35 @@ class PostgresDatabase:
 
         async def attempt() -> Connection | None:
             [[taken]] = await self._run("SELECT pg_try_advisory_lock(?)", (_key(name),))
-            return self.saver.conn if taken else None
+            return self._link.connection if taken else None
 
         deadline = time.monotonic() + patience
         # the server tells nobody when a lock is free, short of waiting in its line
-        while (taken := await self.saver.do(attempt)) is None and time.monotonic() < deadline:  # noqa: ASYNC110
+        while (taken := await self._link.do(attempt)) is None and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(POLL)
         return taken
 
     async def _give_back(self, name: str, lock: Connection | None) -> None:
         # one that was lost with its connection is free
-        if lock in (None, self.saver.conn) and not self.saver.conn.closed:
-            with suppress(BenchAIError):
+        if lock in (None, self._link.connection) and not self._link.connection.closed:
+            with suppress(ThreadsError):
                 await self.read("SELECT pg_advisory_unlock(?)", (_key(name),))
 
     async def held(self, thread_id: str) -> bool:
         """Whether anybody holds a thread."""
+        return await self._holder(thread_id) is not None
+
+    async def _holder(self, thread_id: str) -> str | None:
+        """What the session that holds a thread is called; None where nobody does."""
         key = _key(thread_id) & (2**64 - 1)
         rows = await self.read(
-            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+            "SELECT coalesce(application_name, '') FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)"
+            " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             " AND classid = ?::bigint::oid AND objid = ?::bigint::oid",
             (key >> 32, key & (2**32 - 1)),
         )
-        return bool(rows)
+        return str(rows[0][0]) if rows else None
 
     async def forget(self, thread_id: str) -> None:
         """Remove the checkpoints of a thread."""
@@ -156,9 +165,9 @@ class PostgresDatabase:
         # those who wait must not hold a snapshot, for which the making of an index would wait in turn
         lock = await self._taken(SETUP, SETUP_PATIENCE)
         if lock is None:
-            raise BenchAIError("the tables of the threads are being made by another process", hint="try again")
+            raise ThreadsError("the tables of the threads are being made by another process", hint="try again")
         try:
-            await self.saver.do(self._make_tables)
+            await self._link.do(self._make_tables)
         finally:
             await self._give_back(SETUP, lock)
 
@@ -171,7 +180,7 @@ class PostgresDatabase:
 
     async def _make_tables(self) -> None:
         await self.saver.setup()
-        await self.saver.conn.execute(TABLES, prepare=False)
+        await self._link.connection.execute(TABLES, prepare=False)
 
 
 def _key(name: str) -> int:
@@ -194,29 +203,30 @@ async def open_postgres(url: str, password: str | None, durable: Durable) -> Asy
         durable: "full" waits for the server's disk where the server itself would not; see ``saver.Durable``.
 
     Raises:
-        BenchAIError: the database cannot be reached, refuses the user, or is not kept in UTF-8.
+        ThreadsError: the database cannot be reached, refuses the user, or is not kept in UTF-8.
     """
 
     async def connect() -> Connection:
         return await _connected(url, password, durable)
 
     try:
-        saver = PostgresSaver(await connect(), connect)
+        link = Link(await connect(), connect)
     except psycopg.Error as error:
         hint = "check threads.url, the server, and the password: threads.password_env, PGPASSWORD or ~/.pgpass"
-        raise BenchAIError(f"the threads in {url!r} cannot be opened: {reason_of(error)}", hint=hint) from error
+        raise ThreadsError(f"the threads in {url!r} cannot be opened: {reason_of(error)}", hint=hint) from error
     try:
-        _check_encoding(saver.conn, url)
-        database = PostgresDatabase(saver)
+        _check_encoding(link.connection, url)
+        database = PostgresDatabase(PostgresSaver(link))
         await database.set_up()
         yield database
     finally:
-        await saver.close()
+        await link.close()
 
 
 async def _connected(url: str, password: str | None, durable: Durable) -> Connection:
     secret = {"password": password} if password is not None else {}
-    options: dict[str, Any] = {**CLIENT, **conninfo_to_dict(url), **secret, "client_encoding": "utf8"}
+    called = {"fallback_application_name": own_name()}
+    options: dict[str, Any] = {**CLIENT, **called, **conninfo_to_dict(url), **secret, "client_encoding": "utf8"}
     connection = await AsyncConnection.connect(**options, autocommit=True, prepare_threshold=0, row_factory=dict_row)
     try:
         for name, value in SERVER.items():
@@ -236,4 +246,4 @@ def _check_encoding(connection: Connection, url: str) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         hint = "create it anew: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
-        raise BenchAIError(f"the database {url!r} is kept in {encoding}, which does not hold every text", hint=hint)
+        raise ThreadsError(f"the database {url!r} is kept in {encoding}, which does not hold every text", hint=hint)

@@ -1,15 +1,13 @@
-"""The checkpointer on PostgreSQL: LangGraph's, on one connection that everything of a store goes through."""
+"""The checkpointer on PostgreSQL: LangGraph's, on the one connection of a store."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     ChannelVersions,
@@ -17,19 +15,18 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
+    get_checkpoint_id,
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
-from benchai.errors import BenchAIError
+from benchai.graphs.postgres_link import Connection, Link
 from benchai.graphs.saver import KEEP_EVENT, Rider
 
 # JSON's numbers come back as whole ones beyond this
 LARGEST_FLOAT = 1e15
-Connection = AsyncConnection[DictRow]
-T = TypeVar("T")
 
 
 def in_postgres(statement: str) -> bytes:
@@ -37,68 +34,31 @@ def in_postgres(statement: str) -> bytes:
     return statement.replace("?", "%s").encode()
 
 
-def reason_of(error: Exception) -> str:
-    """What PostgreSQL says, on one line."""
-    return " ".join(str(error).split())
-
-
 class PostgresSaver(AsyncPostgresSaver):
-    """A PostgreSQL saver that makes its connection anew when it was lost.
+    """A PostgreSQL saver on the connection of a store.
+
+    LangGraph gives each graph that it compiles a shallow copy: what changes stands in ``link`` and ``riders``, which
+    the copies share.
 
     Attributes:
+        link: The connection, and whoever waits for it.
         riders: Whose events go with the transactions of checkpoints.
-        held: The threads that this store holds, each with the connection that the lock lives on.
     """
 
-    conn: Connection
-
-    def __init__(self, connection: Connection, connect: Callable[[], Awaitable[Connection]]) -> None:
+    def __init__(self, link: Link) -> None:
+        self.link = link
         # nothing but known types comes back from a checkpoint, whoever imported langgraph first
-        super().__init__(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+        super().__init__(link.connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
         self.riders: list[Rider] = []
-        self.held: dict[str, Connection | None] = {}
-        self._connect = connect
-        self._one_at_a_time = asyncio.Lock()
-        self._under_way: set[asyncio.Task[Any]] = set()
 
-    async def do(self, work: Callable[[], Awaitable[T]], thread_id: str | None = None) -> T:
-        """Do work on the connection, alone and to its end, also when the caller is cancelled meanwhile.
+    @property
+    def conn(self) -> Connection:
+        """The connection now."""
+        return self.link.connection
 
-        Args:
-            work: What to do; it is done again on a new connection if the old one was lost.
-            thread_id: The thread that it is about; nothing is done if this store held it on a connection that was lost.
-
-        Raises:
-            BenchAIError: the database refuses it, or is gone.
-        """
-        task = asyncio.create_task(self._done(work, thread_id))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        try:
-            return await asyncio.shield(task)
-        except psycopg.Error as error:
-            hint = "check that the server of threads.url is up; benchai run --resume goes on with a run that ended so"
-            raise BenchAIError(f"the database of the threads failed: {reason_of(error)}", hint=hint) from error
-
-    async def _done(self, work: Callable[[], Awaitable[T]], thread_id: str | None) -> T:
-        async with self._one_at_a_time:
-            lock = self.held.get(thread_id) if thread_id is not None else None
-            if lock not in (None, self.conn):
-                raise psycopg.OperationalError("the connection was lost, and with it the right to run on the thread")
-            try:
-                return await work()
-            except psycopg.OperationalError:
-                if lock is not None or not self.conn.closed:
-                    raise
-            lost, self.conn = self.conn, await self._connect()
-            # psycopg complains of one that was never closed by us
-            await lost.close()
-            return await work()
-
-    async def close(self) -> None:
-        """Wait for what is under way, and close the connection: its locks end."""
-        await asyncio.gather(*self._under_way, return_exceptions=True)
-        await self.conn.close()
+    @conn.setter
+    def conn(self, connection: Connection) -> None:
+        self.link.connection = connection
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
@@ -115,7 +75,7 @@ class PostgresSaver(AsyncPostgresSaver):
 
     async def flush(self) -> None:
         """Keep what the riders have, without a checkpoint."""
-        await self.do(self._flush)
+        await self.link.do(self._flush)
 
     async def _flush(self) -> None:
         async with self._cursor(pipeline=True):
@@ -124,7 +84,7 @@ class PostgresSaver(AsyncPostgresSaver):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that a config names, or the thread's last."""
         above = super().aget_tuple
-        return await self.do(lambda: above(config))
+        return await self.link.do(lambda: above(config))
 
     async def alist(
         self,
@@ -140,7 +100,7 @@ class PostgresSaver(AsyncPostgresSaver):
         async def listed() -> list[CheckpointTuple]:
             return [one async for one in above(config, filter=filter, before=before, limit=limit)]
 
-        for found in await self.do(listed):
+        for found in await self.link.do(listed):
             yield found
 
     async def aput(
@@ -154,26 +114,32 @@ class PostgresSaver(AsyncPostgresSaver):
         above = super().aput
         values = {name: _boxed(value) for name, value in checkpoint["channel_values"].items()}
         whole: Checkpoint = {**checkpoint, "channel_values": values}
-        return await self.do(lambda: above(config, whole, metadata, new_versions), _thread(config))
+        return await self.link.do(lambda: above(config, whole, metadata, new_versions), _thread(config))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Keep what a node wrote before its step is whole."""
         above = super().aput_writes
-        await self.do(lambda: above(config, writes, task_id, task_path), _thread(config))
+        await self.link.do(lambda: above(config, writes, task_id, task_path), _thread(config))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete all checkpoints of a thread."""
         above = super().adelete_thread
-        await self.do(lambda: above(thread_id), thread_id)
+        await self.link.do(lambda: above(thread_id), thread_id)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What was written to channels that keep differences."""
+        if not get_checkpoint_id(config):
+            # LangGraph would look for it from within the work, which has the connection alone
+            last = await self.aget_tuple(config)
+            if last is None:
+                return {channel: {"writes": []} for channel in channels}
+            config = last.config
         above = super().aget_delta_channel_history
-        return await self.do(lambda: above(config=config, channels=channels))
+        return await self.link.do(lambda: above(config=config, channels=channels))
 
     def _dump_blobs(
         self, thread_id: str, checkpoint_ns: str, values: dict[str, Any], versions: ChannelVersions

@@ -26,11 +26,13 @@ def postgres_server(nothing_left_behind: None) -> Iterator[Path]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: Path) -> str:
+def postgres_url(postgres_server: Path) -> Iterator[str]:
     """An empty database."""
-    name = f"threads{next(_numbers)}"
-    ask(url_of(postgres_server, "postgres"), f"CREATE DATABASE {name}")
-    return url_of(postgres_server, name)
+    name, server = f"threads{next(_numbers)}", url_of(postgres_server, "postgres")
+    ask(server, f"CREATE DATABASE {name}")
+    yield url_of(postgres_server, name)
+    # removing the folder of all of them at the end would take seconds
+    ask(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
