@@ -6,6 +6,10 @@ BenchAIError
         UnknownModel      no model, role or workflow of that name answers requests
         UnknownThread     no thread of that id
         UnknownRequest    no usage row of that id
+        AmbiguousRequest  several usage rows of that id
+        UnknownMemory     the memory holds nothing of that id
+        NamespaceError    a namespace is not written as one
+        NoteChanged       a note is not what it was when it was read
         Refused           a run cannot begin as asked
     ConfigError           benchai.yaml (or an override of it) is wrong
     ModelFileError        a model file is missing, no GGUF, or truncated
@@ -27,6 +31,13 @@ BenchAIError
         BadStructure      a reply is not of the form that was asked for
         ContextExceeded   the prompt is longer than the model's context
     ToolError             a tool cannot do what the model asked
+    ThreadsError          the file or database of the threads cannot be used
+    StoreError            the memory's files or its index
+        StoreInUse        another process owns them
+        StoreDamaged      they can't be read
+        StoreFull         the disk is full
+        EmbedderError     vectors can't be made, or do not fit those that are kept
+    SourceError           a document can't be read
 
 Each message says what was wrong and the value (``!r``); ``hint`` says the mend.
 ``exit_code`` is what the CLI exits with, ``status`` the HTTP status that stands for the error.
@@ -85,6 +96,28 @@ class UnknownRequest(UsageError):
     """No request of that id has a usage row."""
 
     status = 404
+
+
+class AmbiguousRequest(UsageError):
+    """Several requests have the id that their clients gave them."""
+
+    status = 409
+
+
+class UnknownMemory(UsageError):
+    """The memory holds nothing of that id, or not in this namespace."""
+
+    status = 404
+
+
+class NamespaceError(UsageError):
+    """A namespace is not written as one."""
+
+
+class NoteChanged(UsageError):
+    """A note is not what it was when it was read; it is as the other writer left it."""
+
+    status = 409
 
 
 class Refused(UsageError):
@@ -271,6 +304,42 @@ class ContextExceeded(EndpointError):
 
 class ToolError(BenchAIError):
     """A tool cannot do what the model asked; the message goes back to the model."""
+
+
+class ThreadsError(BenchAIError):
+    """The file or database of the threads cannot be made or opened, or is none."""
+
+    status = 503
+
+
+class StoreError(BenchAIError):
+    """The memory's files, or its index, failed; what was acknowledged before is kept."""
+
+    status = 503
+
+
+class StoreInUse(StoreError):
+    """Another process owns the memory."""
+
+
+class StoreDamaged(StoreError):
+    """The memory's files can't be read."""
+
+
+class StoreFull(StoreError):
+    """The disk is full; nothing of what was to be written is kept."""
+
+    status = 507
+
+
+class EmbedderError(StoreError):
+    """Vectors can't be made, or do not fit those that are kept."""
+
+
+class SourceError(BenchAIError):
+    """A document can't be read; the others are not touched by that."""
+
+    status = 422
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

@@ -1,22 +1,26 @@
 """Connections to engines and remote endpoints: kept open, bytes as they come.
 
-aiohttp, because a request takes a tenth of the processor time that it takes through httpx.
+Engines on this machine are asked on bare sockets, all else through aiohttp, which knows TLS, proxies and names. Both
+give the same ``Response`` and raise the same errors.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import cache
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache, lru_cache
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import aiohttp
 import httpx
 
-CONNECT_SECONDS = 10.0
-#: An engine closes connections that are idle for 5 s; one of ours must not be used at that moment.
-KEPT_SECONDS = 3.0
+from benchai.runtime.plain_connection import CONNECT_SECONDS, Address
+from benchai.runtime.plain_http import KEPT_SECONDS, Asking, PlainHttp, usable
+from benchai.runtime.responses import Response, ThroughAiohttp
+
 #: How a request for a stream looks, whoever wrote its JSON.
 STREAMED = (b'"stream":true', b'"stream": true')
 
@@ -26,15 +30,16 @@ class Connections:
 
     def __init__(self) -> None:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._plain = PlainHttp()
 
     async def close(self) -> None:
         """Close all connections."""
+        self._plain.close()
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()
 
-    @asynccontextmanager
-    async def post(
+    def post(
         self,
         url: str,
         data: bytes,
@@ -43,7 +48,7 @@ class Connections:
         remote: bool = False,
         total: float | None = None,
         idle: float | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AbstractAsyncContextManager[Response]:
         """A response; a connection whose body was not read to its end is closed, which ends the server's work.
 
         Args:
@@ -58,20 +63,28 @@ class Connections:
             aiohttp.ClientError: no connection came about, or it ended before an answer.
             TimeoutError: it took too long.
         """
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
-        if not remote and any(one in data for one in STREAMED):
-            # llama-server closes after a stream without a word: the next request on that connection would be lost
-            headers["Connection"] = "close"
+        # llama-server closes after a stream without a word: the next request on that connection would be lost
+        last = not remote and any(one in data for one in STREAMED)
+        place = None if remote or not usable() or not (api_key or "").isprintable() else _place(url)
+        if place is not None:
+            return Asking(self._plain, place[0], _request(place, data, api_key, last), total, idle)
+        timeout = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT_SECONDS, sock_read=idle)
+        return self._through_aiohttp(url, data, _headers(api_key, last), timeout, remote)
+
+    @asynccontextmanager
+    async def _through_aiohttp(
+        self, url: str, data: bytes, headers: dict[str, str], timeout: aiohttp.ClientTimeout, remote: bool
+    ) -> AsyncIterator[Response]:
         response = await self._session(remote).post(
             url,
             data=data,
             headers=headers,
             ssl=_certificates() if url.startswith("https:") else True,
-            timeout=aiohttp.ClientTimeout(total=total, sock_connect=CONNECT_SECONDS, sock_read=idle),
+            timeout=timeout,
             allow_redirects=False,
         )
         try:
-            yield response
+            yield ThroughAiohttp(response)
         finally:
             response.close() if not response.content.at_eof() else response.release()
 
@@ -84,6 +97,38 @@ class Connections:
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=proxies
             )
         return self._sessions[remote]
+
+
+#: An address, and the first lines of a request to it.
+Place = tuple[Address, bytes]
+
+
+@lru_cache(64)
+def _place(url: str) -> Place | None:
+    """Where a URL leads; None where that takes more than a bare socket."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.username is not None or parts.hostname is None:
+        return None
+    try:
+        host = str(ipaddress.ip_address(parts.hostname))
+    except ValueError:
+        return None
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    if not path.isascii() or not path.isprintable() or " " in path:
+        return None
+    lines = (f"POST {path or '/'} HTTP/1.1", f"Host: {parts.netloc}", "Content-Type: application/json", "")
+    return (host, parts.port or 80), "\r\n".join(lines).encode()
+
+
+def _request(place: Place, data: bytes, api_key: str | None, last: bool) -> bytes:
+    key = b"Authorization: Bearer %s\r\n" % api_key.encode() if api_key else b""
+    close = b"Connection: close\r\n" if last else b""
+    return b"%s%s%sContent-Length: %d\r\n\r\n%s" % (place[1], key, close, len(data), data)
+
+
+def _headers(api_key: str | None, last: bool) -> dict[str, str]:
+    key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    return {"Content-Type": "application/json"} | key | ({"Connection": "close"} if last else {})
 
 
 @cache

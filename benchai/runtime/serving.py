@@ -20,7 +20,7 @@ from benchai.runtime.fleet.state import ProcessId
 
 @dataclass(frozen=True)
 class ServerRecord:
-    """A running server: its process, its address, the key for /fleet, and which models it serves."""
+    """A running server: its process, its address, the key for /fleet, which models it serves, whose memory it owns."""
 
     pid: int
     started: float
@@ -28,6 +28,7 @@ class ServerRecord:
     token: str
     config: str
     models: str
+    memory: str = ""
 
     @property
     def runs(self) -> bool:
@@ -98,5 +99,6 @@ def write_record(url: str, token: str, loaded: LoadedConfig) -> None:
     """Write where this process serves; again when its configuration changes."""
     me = ProcessId.of(os.getpid())
     assert me is not None
-    record = ServerRecord(me.pid, me.started, url, token, loaded.name, models_of(loaded))
+    memory = str(loaded.memory_folder) if loaded.config.memory.enabled else ""
+    record = ServerRecord(me.pid, me.started, url, token, loaded.name, models_of(loaded), memory)
     paths.replace_text(_file(), json.dumps(asdict(record)), mode=0o600)

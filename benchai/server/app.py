@@ -12,12 +12,13 @@ from benchai.errors import BenchAIError, Unavailable, UsageError
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.server.auth import OWN_KEY
 from benchai.server.events import EventLog
+from benchai.server.memory import Use, add_memory_routes
 from benchai.server.openai.errors import Reply, failure, malformed, openai_error
 from benchai.server.ops import error_data, ops_router
 
 
-def make_app(fleet: Fleet, log: EventLog, token: str) -> FastAPI:
-    """The application over a fleet that runs; `token` opens /fleet."""
+def make_app(fleet: Fleet, log: EventLog, token: str, memory: Use | None = None) -> FastAPI:
+    """The application over a fleet that runs; `token` opens /fleet, `memory` is answered for below it."""
     app = FastAPI(title="BenchAI", docs_url=None, redoc_url=None)
 
     @app.exception_handler(BenchAIError)
@@ -53,7 +54,10 @@ def make_app(fleet: Fleet, log: EventLog, token: str) -> FastAPI:
         """Whether the server lives."""
         return {"status": "ok"}
 
-    app.include_router(ops_router(fleet, log, token))
+    operators = ops_router(fleet, log, token)
+    if memory is not None:
+        add_memory_routes(operators, memory)
+    app.include_router(operators)
     return app
 
 

@@ -222,6 +222,7 @@ class Passing:
             if self._read > most:
                 self._unread = True
                 if not self.status:
+                    self._scope["state"]["refused"] = 413, "body_too_large"
                     await self.answer(_body_too_large(most))
                 self._shut = True
                 return _DISCONNECT

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import orjson
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 from benchai.config import LoadedConfig
 from benchai.config.cache import CacheConfig
 from benchai.events import Emit, Event, ModelState, Notice
+from benchai.graphs.memories import Memories
 from benchai.runtime.background import in_background
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.router.cache.exact import ExactCache
@@ -35,6 +37,9 @@ from benchai.server.openai.upstream import Upstream
 from benchai.server.openai.wire import Parts, Wire
 from benchai.server.workshop import Workshop
 
+if TYPE_CHECKING:
+    from benchai.runtime.router.cache.similar import SimilarCache
+
 #: Characters of a name in a row.
 LONGEST = 200
 
@@ -55,7 +60,8 @@ class Face:
         async with AsyncExitStack() as stack:
             config = self.fleet.loaded.config
             self.upstream = await stack.enter_async_context(Upstream())
-            self.workshop = await stack.enter_async_context(Workshop(self.fleet))
+            self.memories = await stack.enter_async_context(Memories(self.fleet.loaded, self.fleet, owner=True))
+            self.workshop = await stack.enter_async_context(Workshop(self.fleet, self.memories))
             self.usage = UsageLog(config.usage, emit=self._emit)
             stack.push_async_callback(in_background, self.usage.close)
             self.exact = self._cache(config.cache)
@@ -84,23 +90,43 @@ class Face:
         if isinstance(event, ModelState) and event.state == "stopped":
             self.decider.sessions.forget_model(event.model)
 
-    def apply(self, loaded: LoadedConfig) -> None:
-        """Go on with another configuration, which the fleet has taken already."""
-        self.decider.router = Rules(tables(loaded.config.routing))
-        self.usage.apply(loaded.config.usage)
-        self.usage.begin(self._core())
+    def prepare(self, loaded: LoadedConfig) -> Callable[[], None]:
+        """Make all that another configuration needs; nothing has changed yet.
+
+        Returns what goes on with it, to be called once the fleet has taken it; that does not fail.
+
+        Raises:
+            ConfigError: no model serves a role that it needs.
+        """
+        cache, similar = loaded.config.cache, self._similar(loaded)
+        router = Rules(tables(loaded.config.routing))
+
+        def take() -> None:
+            self.decider.router = router
+            self.exact.apply(size=cache.size, max_age=cache.max_age)
+            if self.replies is not None:
+                self.replies.apply(similar, enabled=_keeps(cache))
+            self.workshop.apply()
+            self.usage.apply(loaded.config.usage)
+            self.usage.begin(self._core())
+
+        return take
 
     def _replies(self) -> Replies:
-        config = self.fleet.loaded.config
-        similar = None
-        if config.cache.similar.enabled:
-            # it is off by default, and needs numpy
-            from benchai.runtime.router.cache.similar import SimilarCache
+        loaded = self.fleet.loaded
+        return Replies(self.fleet, self.exact, self._similar(loaded), enabled=_keeps(loaded.config.cache))
 
-            model, _ = self.fleet.loaded.model_for(ROLE)
-            embedder = FleetEmbedder(self.fleet, self.upstream)
-            similar = SimilarCache(self.exact, embedder, config.cache.similar, model=model, report=self._report)
-        return Replies(self.fleet, self.exact, similar, enabled=config.cache.exact or similar is not None)
+    def _similar(self, loaded: LoadedConfig) -> SimilarCache | None:
+        """The cache of similar requests; None where it is off."""
+        config = loaded.config.cache.similar
+        if not config.enabled:
+            return None
+        # it needs numpy
+        from benchai.runtime.router.cache.similar import SimilarCache
+
+        model, _ = loaded.model_for(ROLE)
+        embedder = FleetEmbedder(self.fleet, self.upstream)
+        return SimilarCache(self.exact, embedder, config, model=model, report=self._report)
 
     def _report(self, text: str) -> None:
         # it comes from the thread that writes, too
@@ -119,12 +145,17 @@ class Face:
         self.usage.append(row_of(job, self.usage.keeps_contents))
 
 
+def _keeps(config: CacheConfig) -> bool:
+    return config.exact or config.similar.enabled
+
+
 def row_of(job: Job, contents: bool) -> UsageRow:
     """The usage row of a request that has ended; what was asked only where the user opted in."""
     measured, asked = job.measured, job.data.get("model")
     # what a client sends may be megabytes
     return UsageRow(
         id=job.id or new_id(),
+        request_id=job.request_id if job.request_id != job.id else None,
         time=job.began,
         key=job.key or None,
         session=job.session or None,

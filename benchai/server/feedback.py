@@ -17,6 +17,8 @@ from benchai.server.openai.errors import openai_error, retry_after, told
 
 MOST_BYTES = 64 * 1024
 RETRY_SECONDS = 2
+#: What programs compare, by the status.
+CODES = {404: "request_not_found", 409: "request_ambiguous"}
 
 
 class FeedbackBody(BaseModel):
@@ -24,7 +26,7 @@ class FeedbackBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    id: str = Field(min_length=1, max_length=200, description="Id of the request that was answered")
+    id: str = Field(min_length=1, max_length=200, description="Id of the request that was answered: X-BenchAI-Id")
     value: Literal["up", "down"] | StrictInt | StrictFloat = Field(description="up, down, or a number from -1 to 1")
     comment: str | None = Field(None, max_length=COMMENT_CHARS, description="Further words")
 
@@ -43,6 +45,7 @@ _BODY = {
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The body cannot be used"},
     404: {"description": "There is no such request"},
+    409: {"description": "Several requests were given this id by their clients"},
     413: {"description": "The body is too long"},
     503: {"description": "It cannot be written now"},
 }
@@ -65,9 +68,8 @@ def feedback_router(log: UsageLog) -> APIRouter:
         try:
             await in_background(log.feedback, body.id, body.value, body.comment)
         except UsageError as error:
-            code = "request_not_found" if error.status == 404 else None
-            param = "id" if error.status == 404 else "value"
-            return _error(error.status, told(error.message, error.hint), param, code)
+            code = CODES.get(error.status)
+            return _error(error.status, told(error.message, error.hint), "id" if code else "value", code)
         except BenchAIError as error:
             return _error(503, told(error.message, error.hint), headers=[retry_after(RETRY_SECONDS)])
         return JSONResponse(FeedbackKept(id=body.id, value=feedback_value(body.value)).model_dump())

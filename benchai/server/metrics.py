@@ -22,6 +22,8 @@ class Metrics:
     def __init__(self, fleet: Fleet) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_FleetCollector(fleet))
+        self._counters: dict[tuple[Counter, tuple[str, ...]], Counter] = {}
+        self._histograms: dict[tuple[str, str], Histogram] = {}
         self._requests = Counter(
             "benchai_requests", "Requests by their end", ("path", "role", "model", "outcome"), registry=self.registry
         )
@@ -39,9 +41,9 @@ class Metrics:
 
     def take(self, job: Job) -> None:
         """Count a request that has ended."""
-        model, role = job.endpoint.model if job.endpoint else "", job.target.role
-        self._requests.labels(job.path, role, model, job.outcome).inc()
-        self._cache.labels(job.cache).inc()
+        model, role = job.model, job.target.role
+        self._counted(self._requests, job.path, role, model, job.outcome).inc()
+        self._counted(self._cache, job.cache).inc()
         measured = job.measured
         for kind, count in (
             ("prompt", measured.prompt_tokens),
@@ -49,13 +51,27 @@ class Metrics:
             ("completion", measured.completion_tokens),
         ):
             if count:
-                self._tokens.labels(model, kind).inc(count)
-        self._times["request"].labels(role).observe(measured.total)
+                self._counted(self._tokens, model, kind).inc(count)
+        self._observe("request", role, measured.total)
         if measured.first is not None:
-            self._times["first_token"].labels(role).observe(measured.first)
-        self._times["queue"].labels(role).observe(job.queue)
+            self._observe("first_token", role, measured.first)
+        self._observe("queue", role, job.queue)
         if job.swap:
-            self._times["swap"].labels(role).observe(job.swap)
+            self._observe("swap", role, job.swap)
+
+    def _counted(self, family: Counter, *labels: str) -> Counter:
+        """One of a family's counters: to look for it takes ten times as long as to count."""
+        key = (family, labels)
+        found = self._counters.get(key)
+        if found is None:
+            found = self._counters[key] = family.labels(*labels)
+        return found
+
+    def _observe(self, name: str, role: str, seconds: float) -> None:
+        found = self._histograms.get((name, role))
+        if found is None:
+            found = self._histograms[name, role] = self._times[name].labels(role)
+        found.observe(seconds)
 
     def text(self) -> bytes:
         """All figures."""

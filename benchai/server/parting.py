@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 #: For so many seconds what a refused client still sends is thrown away, so that it comes to read why.
 LINGER_SECONDS = 2.0
+#: How the head of a response begins and ends.
+HEAD, END = b"HTTP/1.1 ", b"\r\n\r\n"
 
 
 class Parting(asyncio.Transport):
@@ -20,16 +22,35 @@ class Parting(asyncio.Transport):
         self._transport = transport
         self._unread = unread
         self._timer: asyncio.TimerHandle | None = None
+        self._head = b""
         # on the path of every byte
-        self.write = transport.write  # type: ignore[method-assign]
+        self._write = transport.write
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
         self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
-        self.get_write_buffer_size = transport.get_write_buffer_size  # type: ignore[method-assign]
 
     @property
     def parting(self) -> bool:
         """Whether what still comes is thrown away."""
         return self._timer is not None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send; the head of a response waits for what follows at once: two packets would wake the client twice."""
+        if self._head:
+            data, self._head = self._head + bytes(data), b""
+        elif data[-4:] == END and data[: len(HEAD)] == HEAD:
+            self._head = bytes(data)
+            asyncio.get_running_loop().call_soon(self._flush)
+            return
+        self._write(data)
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._write(head)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that are not sent yet."""
+        return len(self._head) + self._transport.get_write_buffer_size()
 
     def is_closing(self) -> bool:
         """Whether nothing more can be sent."""
@@ -44,6 +65,7 @@ class Parting(asyncio.Transport):
         """Close, at once or when the other side has finished."""
         if self.is_closing():
             return
+        self._flush()
         if not (self._unread() and self._transport.can_write_eof()):
             self._transport.close()
             return
@@ -53,6 +75,7 @@ class Parting(asyncio.Transport):
 
     def close_now(self) -> None:
         """Close without waiting for the other side."""
+        self._flush()
         self.ended()
         self._transport.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import signal
@@ -90,6 +91,8 @@ class Service:
                 try:
                     with announced(self.url, self._token, self.loaded):
                         self._tell(f"serves {self.loaded.name} at {self.url}")
+                        # what is loaded stays: to look through it for garbage would hold up requests
+                        gc.freeze()
                         await self._until_stopped(serving)
                         # a reload during the drain would announce this server again
                         watching.cancel()
@@ -101,7 +104,7 @@ class Service:
                     await asyncio.gather(serving, watching, return_exceptions=True)
 
     def _settings(self, fleet: Fleet, face: Face, host: str) -> uvicorn.Config:
-        app = make_app(fleet, self.log, self._token)
+        app = make_app(fleet, self.log, self._token, face.memories.use)
         edge = self._edge = Edge(face.over(app), self.loaded.config.server, host, self._line_of(self.loaded))
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         return uvicorn.Config(
@@ -179,16 +182,19 @@ class Service:
     async def _apply(self, fleet: Fleet) -> None:
         try:
             loaded = load_config(self.loaded.path)
+            # whatever can fail comes before the fleet takes it
+            take = self._face.prepare(loaded) if self._face is not None else None
             # at once: a key that was taken out must not wait for models that restart
             self._guard_with(loaded)
             changed = await fleet.apply(loaded)
-        except BenchAIError as error:
+        except Exception as error:
             self._guard_with(self.loaded)
-            self._emit(Notice(text=f"the configuration is kept as it was: {error.message}"))
+            told = error.message if isinstance(error, BenchAIError) else f"{type(error).__name__}: {error}"
+            self._emit(Notice(text=f"the configuration is kept as it was: {told}"))
             return
         self.loaded = loaded
-        if self._face is not None:
-            self._face.apply(loaded)
+        if take is not None:
+            take()
         try:
             write_record(self.url, self._token, loaded)
         except OSError as error:

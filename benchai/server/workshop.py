@@ -1,30 +1,92 @@
-"""The bench of a server: opened when the first workflow is asked for, because its libraries take a second to load."""
+"""The benches of a server: opened when a workflow is asked for, because their libraries take a second to load."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from benchai.config import LoadedConfig
+from benchai.errors import Unavailable
 from benchai.events import Event
 from benchai.runtime.background import in_background
 from benchai.runtime.fleet.fleet import Fleet
 
 if TYPE_CHECKING:
     from benchai.bench import Bench
+    from benchai.graphs.memories import Memories
+
+RETRY_SECONDS = 5.0
+
+
+class _Kept:
+    """A bench on one configuration, held open until it is let go and nobody uses it any more."""
+
+    def __init__(self, fleet: Fleet, memories: Memories | None) -> None:
+        self._memories = memories
+        self.loaded = fleet.loaded
+        self.opened: asyncio.Future[Bench] = asyncio.get_running_loop().create_future()
+        self.users = 0
+        self._fleet = fleet
+        self._old = False
+        self._unused = asyncio.Event()
+        self.keeper = asyncio.create_task(self._keep())
+        # however the task ends, cancelled before it began too: nobody waits for ever
+        self.keeper.add_done_callback(self._ended)
+
+    @property
+    def useful(self) -> bool:
+        """Whether a run can have it, now or once it is open."""
+        return not self._old and not self.keeper.done()
+
+    def let_go(self, *, at_once: bool = False) -> None:
+        """Close it when its last run has ended."""
+        self._old = True
+        if at_once or not self.users:
+            self._unused.set()
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[Bench]:
+        """The bench, which stays open meanwhile."""
+        self.users += 1
+        try:
+            yield await asyncio.shield(self.opened)
+        finally:
+            self.users -= 1
+            if self._old:
+                self.let_go()
+
+    async def _keep(self) -> None:
+        """Hold it open: in one task, as its context managers want to be left where they were entered."""
+        try:
+            bench_module = await in_background(_load)
+            # the request that a workflow answers has a row, with the tokens of all its calls
+            async with bench_module.open(
+                self.loaded, endpoints=self._fleet, usage=False, memories=self._memories
+            ) as bench:
+                self.opened.set_result(bench)
+                await self._unused.wait()
+        except Exception as error:
+            if not self.opened.done():
+                self.opened.set_exception(error)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        if not self.opened.done():
+            self.opened.set_exception(Unavailable("the server ends", retry_after=RETRY_SECONDS))
+        # it may be that nobody asks any more
+        self.opened.exception()
 
 
 class Workshop:
-    """Runs workflows on the server's own fleet."""
+    """Runs workflows on the server's own fleet, with the configuration that the fleet has when a run begins."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, memories: Memories | None = None) -> None:
         self._fleet = fleet
-        self._stop = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
-        self._bench: asyncio.Future[Bench] | None = None
+        self._memories = memories
+        self._kept: _Kept | None = None
+        self._open: set[_Kept] = set()
         self._described: tuple[LoadedConfig, dict[str, str]] | None = None
 
     async def __aenter__(self) -> Self:
@@ -33,20 +95,26 @@ class Workshop:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        if self._keeper is not None:
-            await asyncio.wait([self._keeper])
+        for kept in self._open:
+            kept.let_go(at_once=True)
+        if self._open:
+            await asyncio.wait([kept.keeper for kept in self._open])
 
-    async def bench(self) -> Bench:
-        """The bench.
+    @asynccontextmanager
+    async def bench(self) -> AsyncIterator[Bench]:
+        """The bench of the present configuration, open for as long as the context is.
 
         Raises:
             BenchAIError: why it cannot be opened; the next call tries again.
         """
-        if self._bench is None or (self._bench.done() and self._bench.exception() is not None):
-            self._bench = asyncio.get_running_loop().create_future()
-            self._keeper = asyncio.create_task(self._keep(self._bench))
-        return await asyncio.shield(self._bench)
+        async with self._present().used() as bench:
+            yield bench
+
+    def apply(self) -> None:
+        """The fleet has taken another configuration: close what is open on the old one once its runs have ended."""
+        if self._kept is not None and self._kept.loaded is not self._fleet.loaded:
+            self._kept.let_go()
+            self._kept = None
 
     async def descriptions(self) -> dict[str, str]:
         """Workflow -> what it does; needs no bench, whose threads and servers of tools may be out of order."""
@@ -55,23 +123,29 @@ class Workshop:
             self._described = loaded, await in_background(_describe, loaded)
         return self._described[1]
 
-    async def stream(self, workflow: str, task: str, *, images: Sequence[bytes] = ()) -> AsyncGenerator[Event, None]:
+    async def stream(
+        self,
+        workflow: str,
+        task: str,
+        *,
+        images: Sequence[bytes] = (),
+        user: str | None = None,
+        said: str | None = None,
+    ) -> AsyncGenerator[Event, None]:
         """See ``Bench.stream``."""
-        bench = await self.bench()
-        async with aclosing(bench.stream(workflow, task, images=images)) as events:
-            async for event in events:
-                yield event
+        async with self.bench() as bench:
+            async with aclosing(bench.stream(workflow, task, images=images, user=user, said=said)) as events:
+                async for event in events:
+                    yield event
 
-    async def _keep(self, opened: asyncio.Future[Bench]) -> None:
-        """Hold it open: in one task, as its context managers want to be left where they were entered."""
-        try:
-            bench_module = await in_background(_load)
-            async with bench_module.open(self._fleet.loaded, endpoints=self._fleet) as bench:
-                opened.set_result(bench)
-                await self._stop.wait()
-        except Exception as error:
-            if not opened.done():
-                opened.set_exception(error)
+    def _present(self) -> _Kept:
+        # the fleet takes another one before it has ended what left
+        self.apply()
+        if self._kept is None or not self._kept.useful:
+            kept = self._kept = _Kept(self._fleet, self._memories)
+            self._open.add(kept)
+            kept.keeper.add_done_callback(lambda _: self._open.discard(kept))
+        return self._kept
 
 
 def _describe(loaded: LoadedConfig) -> dict[str, str]:

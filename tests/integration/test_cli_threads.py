@@ -145,7 +145,10 @@ async def test_deleting_takes_everything(tmp_path: Path, own_home: Path) -> None
             (folder / "kept.txt").write_text(text, encoding="utf-8")
     assert _rows(own_home, "one") == _rows(own_home, "two")
     assert min(_rows(own_home, "two").values()) > 0
-    assert benchai("threads", "delete", "one", cwd=tmp_path).code == 0
+    gone = benchai("threads", "delete", "one", cwd=tmp_path)
+    assert (gone.code, gone.err) == (0, "deleted one\nthe memory forgot turns: 2\n")
+    listed = json.loads(benchai("memory", "show", "--json", cwd=tmp_path).out)
+    assert [row["thread"] for row in listed] == ["two"]
     assert set(_rows(own_home, "one").values()) == {0}
     assert min(_rows(own_home, "two").values()) > 0
     assert not folder.exists()

@@ -87,11 +87,11 @@ LASTING = {
 
 
 def error_at(scene: Scene, turn: Turn, errors: Any) -> type[EndpointError] | None:
-    """What ends the run; a worker's failure ends none, see below."""
+    """What ends the run; a worker's failure ends none, see below, nor a plan or an answer of rag that is none."""
     if scene.workflow == "orchestrator-worker" and turn.kind == "tools":
         return None
     found: type[EndpointError] | None = errors.get(turn.kind) if isinstance(errors, dict) else errors
-    return found
+    return None if scene.workflow == "rag" and found is BadStructure else found
 
 
 def lasting() -> Iterator[Any]:

@@ -331,6 +331,31 @@ def test_a_model_that_goes_with_its_settings_and_one_that_comes(tmp_path: Path) 
     clean(done.err, "KeyError")
 
 
+def test_a_reload_is_taken_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_config(tmp_path, three())
+    body = {"model": "general", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
+    with serving(tmp_path) as server, server.client() as client:
+        for name in ("general", "code"):
+            server.until_state(name, "ready")
+
+        def state() -> str:
+            reply = client.post("/v1/chat/completions", json=body)
+            return str(reply.raise_for_status().json()["benchai"]["cache"])
+
+        until(lambda: state() == "exact")
+        # no model makes vectors: the rest of it must not count either
+        write_config(tmp_path, three(cache={"exact": False, "similar": {"enabled": True}}, router={"max_queue": 7}))
+        server.until_said("the configuration is kept as it was", "embed")
+        assert state() == "exact"
+        # and the next one is read
+        write_config(tmp_path, three(cache={"exact": False}))
+        server.until_said("the configuration was read again")
+        assert state() == "none"
+        done = server.end()
+    assert done.code == 0
+    clean(done.err)
+
+
 def test_a_reload_while_it_ends_does_not_announce_it_again(tmp_path: Path) -> None:
     write_config(tmp_path, engine_config(tmp_path, "streams"))
     with serving(tmp_path) as server:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from benchai.config.usage import UsageConfig
-from benchai.errors import BenchAIError, UnknownRequest, UsageError
+from benchai.errors import AmbiguousRequest, BenchAIError, UnknownRequest, UsageError
 from benchai.events import Event, ModelState, Notice
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.usage import writer
@@ -223,6 +223,33 @@ def test_feedback_goes_to_the_last_row_of_an_id(log: UsageLog, file: Path) -> No
     log.append(row(id="twice"))
     log.feedback("twice", "down")
     assert stored(file, "SELECT feedback FROM requests ORDER BY number") == [None, -1.0]
+
+
+def test_feedback_by_what_a_client_calls_its_request(log: UsageLog, file: Path) -> None:
+    for id, name in (("a", "mine"), ("b", "ours"), ("c", "ours"), ("d", "a")):
+        log.append(row(id=id, request_id=name))
+    log.feedback("mine", "up")
+    assert stored(file, "SELECT id FROM requests WHERE feedback = 1") == ["a"]
+    # a row's own id is nobody else's, whatever another client calls its request
+    log.feedback("a", "down")
+    assert stored(file, "SELECT id FROM requests WHERE feedback = -1") == ["a"]
+    with pytest.raises(AmbiguousRequest, match="several requests are called 'ours'") as caught:
+        log.feedback("ours", "up")
+    assert "c, b" in str(caught.value.hint)
+    assert stored(file, "SELECT count(feedback) FROM requests") == [1]
+
+
+def test_a_file_of_the_first_version_takes_rows_and_feedback(file: Path) -> None:
+    with closing(connect(file, wait=1, migrations=MIGRATIONS[:1])) as connection:
+        known = (
+            "INSERT INTO requests (id, time, total_s, cache, outcome, status) VALUES ('old', ?, 1, 'none', 'ok', 200)"
+        )
+        connection.execute(known, (time.time(),))
+    with UsageLog() as log:
+        log.append(row(id="new", request_id="mine"))
+        log.feedback("old", "up")
+        log.feedback("mine", "down")
+    assert stored(file, "SELECT feedback FROM requests ORDER BY number") == [1.0, -1.0]
 
 
 @pytest.mark.parametrize("unknown", ["nothing", "", "half \ud800", "%", "a' OR '1'='1"])

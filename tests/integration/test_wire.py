@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 
 from benchai.config.models import default_config
 from benchai.runtime.usage.read import last_rows
+from benchai.runtime.usage.row import UsageRow
 from tests.integration.helpers import loaded, tiny_config
 from tests.integration.wire_helpers import Server, about, asked, wire
 
@@ -62,6 +63,49 @@ async def test_a_whole_reply_is_what_the_engine_would_have_sent(server: Server) 
         for name in ("id", "created", "timings", "benchai", "usage"):
             reply.pop(name, None)
     assert ours == direct
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/chat/completions", asked("Hello", n=2, logprobs=True)),
+        ("/completions", {"prompt": "One two"}),
+        ("/completions", {"prompt": ["One two", "Hello"], "logprobs": 1}),
+        ("/completions", {"prompt": "One two", "n": 2}),
+        ("/responses", {"input": "Hello", "max_output_tokens": 8}),
+    ],
+    ids=["several", "completion", "prompts", "completions", "response"],
+)
+async def test_other_whole_replies_are_what_the_engine_would_have_sent(
+    server: Server, path: str, body: dict[str, Any]
+) -> None:
+    sent = {"temperature": 0, "seed": 1, "max_tokens": 8, **body, "model": "tiny"}
+    async with server.fleet.lease("general") as endpoint, server.client() as client:
+        ours = (await client.post(f"/v1{path}", json=sent)).json()
+        direct = (await client.post(f"{endpoint.base_url}{path}", json=sent)).json()
+    assert about_of(ours)["model"] == "tiny"
+    assert without_marks(ours) == without_marks(direct)
+    assert row_of_last(server).tokens_out
+
+
+def about_of(reply: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = reply["benchai"]
+    return found
+
+
+def without_marks(value: Any) -> Any:
+    """A reply without what is another one each time."""
+    marks = {"id", "created", "created_at", "completed_at", "timings", "benchai", "cached_tokens"}
+    # what the engine computes beside other requests differs in the last digits
+    marks |= {"logprob", "top_logprobs"}
+    if isinstance(value, dict):
+        return {name: without_marks(one) for name, one in value.items() if name not in marks}
+    return [without_marks(one) for one in value] if isinstance(value, list) else value
+
+
+def row_of_last(server: Server) -> UsageRow:
+    server.face.usage.flush()
+    return last_rows(server.face.usage.file, 1)[0]
 
 
 async def test_fields_that_few_ask_for(server: Server) -> None:
@@ -216,6 +260,42 @@ async def test_each_request_leaves_a_row_and_counts(server: Server) -> None:
     assert ok.tokens_out
     assert ok.first_token_s is not None
     assert ok.request is None, "contents only if the user opts in"
+
+
+async def test_a_kept_reply_counts_for_its_model(server: Server) -> None:
+    while about(await server.chat("Hello", temperature=0))["cache"] == "none":
+        # identities are taken beside the first requests
+        pass
+    async with server.client() as client:
+        counted = (await client.get("/metrics")).text
+    hit = [line for line in counted.splitlines() if line.startswith("benchai_tokens_total")]
+    assert hit
+    assert all('model="tiny"' in line for line in hit)
+    assert 'model=""' not in "".join(line for line in counted.splitlines() if 'outcome="ok"' in line)
+
+
+async def test_feedback_goes_to_the_request_that_is_meant(server: Server) -> None:
+    async def chat(name: str) -> str:
+        async with server.client(headers={"X-Request-Id": name}) as client:
+            reply = await client.post("/v1/chat/completions", json=asked("Hello", max_tokens=4))
+        assert reply.headers["x-request-id"] == name
+        assert reply.headers["x-benchai-id"] == about(reply)["id"] != name
+        return str(about(reply)["id"])
+
+    once, twice = await chat("once"), [await chat("twice"), await chat("twice")]
+    async with server.client() as client:
+
+        async def feedback(id: str) -> httpx.Response:
+            return await client.post("/v1/feedback", json={"id": id, "value": "up"})
+
+        assert (await feedback("once")).status_code == 200
+        refused = await feedback("twice")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "request_ambiguous")
+        assert all(id in refused.json()["error"]["message"] for id in twice)
+        assert (await feedback(twice[0])).status_code == 200
+    server.face.usage.flush()
+    rated = {row.id: row.feedback for row in last_rows(server.face.usage.file, 3)}
+    assert rated == {once: 1.0, twice[0]: 1.0, twice[1]: None}
 
 
 def picture(size: tuple[int, int] = (224, 224), colour: str = "red") -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from benchai.config import LoadedConfig
 from benchai.events import ModelReady
@@ -18,6 +22,8 @@ from tests.integration.helpers import loaded, tiny_config
 from tests.integration.wire_helpers import about, asked, wire
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
+#: Tokens of a reply that takes an engine several seconds.
+WHOLE = 4000
 
 
 def fakes(folder: Path, plan: str | list[str], record: Record, **config: Any) -> tuple[LoadedConfig, Any, FakeEngine]:
@@ -150,3 +156,86 @@ async def test_the_client_sees_nothing_of_engines_addresses(tmp_path: Path) -> N
         reply = await server.chat("Hello")
         assert "127.0.0.1" not in reply.text
         assert isinstance(reply, httpx.Response)
+
+
+# ---- what may take long before an engine is asked
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_client_is_watched_and_told_while_an_embedding_is_made(tmp_path: Path, leaves: bool) -> None:
+    record = Record()
+    fleet, engine = fake_fleet(
+        tmp_path,
+        ["general", "vectors"],
+        record,
+        roles={"general": "general", "embed": "vectors"},
+        router={"keep_alive": 0.1},
+        cache={"similar": {"enabled": True}},
+    )
+    body = asked("Hello", model="general", stream=True, temperature=0)
+    async with wire(fleet.loaded, fleet, record) as server, server.client() as client:
+        await server.chat("Hello", model="general", temperature=0)
+        server.replies._identities.of(fleet.members["general"])
+        await server.replies.settled()
+        uses = fleet.members["vectors"].uses
+        async with fleet.lease("embed"):
+            engine.tell("vectors", "wedged")
+        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            pieces = answer.aiter_text()
+            assert await anext(pieces) == ": waiting\n\n"
+            assert uses.total == 1
+            if not leaves:
+                fleet.members["vectors"].supervisor.want(False, "the test has seen enough")
+                assert "[DONE]" in "".join([text async for text in pieces])
+        await asyncio.wait_for(uses.nobody.wait(), 10)
+
+
+async def test_a_client_is_told_while_its_picture_is_read(tmp_path: Path) -> None:
+    png = BytesIO()
+    Image.new("RGB", (5000, 5000), "red").save(png, "PNG")
+    # that it is cut is seen at its end
+    url = f"data:image/png;base64,{b64encode(png.getvalue()[:-100]).decode()}"
+    record = Record()
+    settings, fleet, _ = fakes(tmp_path, "", record, router={"keep_alive": 0.02})
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    async with wire(settings, fleet, record) as server, server.client() as client:
+        body = {"model": "general", "stream": True, "messages": [{"role": "user", "content": content}]}
+        reply = await client.post("/v1/chat/completions", json=body)
+    assert reply.text.startswith(": waiting\n\n")
+    assert "data:image/png" in json.loads(reply.text.rsplit("data: ", 1)[-1])["error"]["message"]
+    assert not record.pids()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", asked("Hello", n=2, max_tokens=WHOLE)),
+        ("/v1/completions", {"prompt": "Hello", "max_tokens": WHOLE}),
+        ("/v1/completions", {"prompt": ["Hello", "you"], "max_tokens": WHOLE}),
+        ("/v1/responses", {"input": "Hello", "max_output_tokens": WHOLE}),
+    ],
+    ids=["several", "completion", "prompts", "response"],
+)
+async def test_who_leaves_a_whole_reply_ends_the_work_of_a_real_engine(
+    tmp_path: Path, path: str, body: dict[str, Any]
+) -> None:
+    async with wire(loaded(tmp_path, tiny_config(context=16384, slots=2))) as server, server.client() as client:
+        async with server.fleet.lease("general") as endpoint:
+            slots = endpoint.base_url.removesuffix("/v1") + "/slots"
+
+        async def works() -> bool:
+            return any(one["is_processing"] for one in (await client.get(slots)).json())
+
+        async def longest() -> int:
+            return max(one.get("n_prompt_tokens", 0) for one in (await client.get(slots)).json())
+
+        sent = {"model": "tiny", "ignore_eos": True, "temperature": 1, **body}
+        leaving = asyncio.create_task(client.post(path, json=sent))
+        while not await works():
+            assert not leaving.done()
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        while await works():
+            pass
+        # the tokens that it wrote are among those of the slot
+        assert await longest() < WHOLE

@@ -146,6 +146,32 @@ async def test_responses_leave_their_tokens_in_the_row(tmp_path: Path) -> None:
     assert (row.tokens_in, row.tokens_out, row.tokens_cached, row.outcome) == (7, 5, 2, "ok")
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_long_response_leaves_its_tokens_in_the_row(tmp_path: Path, stream: bool) -> None:
+    told = {"input_tokens": 7, "output_tokens": 5}
+    whole = {"status": "completed", "usage": told, "output": ["x" * 100_000], "more": "\r\n\n"}
+    first = b'event: response.created\ndata: {"type": "response.created", "response": {}}\n\n'
+    last = {"type": "response.completed", "response": whole}
+    says = OK + first + b"event: response.completed\ndata: " + json.dumps(last).encode() + b"\n\n"
+    async with far(tmp_path, says) as (server, upstream):
+        reply = await post(server, "/v1/responses", {"model": "far", "input": "Hello", "stream": stream})
+        row = row_of_last(server)
+    assert (row.tokens_in, row.tokens_out, row.outcome) == (7, 5, "ok")
+    assert json.loads(upstream.bodies[0])["stream"] is True
+    if stream:
+        assert len(reply.content) > 100_000
+    else:
+        assert {name: value for name, value in reply.json().items() if name != "benchai"} == whole
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_what_cannot_be_streamed_is_asked_for_as_a_whole(tmp_path: Path, path: str) -> None:
+    async with far(tmp_path, OK) as (server, upstream):
+        body = {"model": "far", "messages": asked("Hello")["messages"], "prompt": "Hello", "best_of": 3}
+        await post(server, path, body)
+    assert all("stream" not in json.loads(one) for one in upstream.bodies)
+
+
 # ---- what clients try
 
 
@@ -265,7 +291,7 @@ async def test_models_are_listed_though_no_workflow_can_run(tmp_path: Path) -> N
         assert {"auto", "far", "workflow:react"} <= {one["id"] for one in listed.json()["data"]}
         assert (await client.get("/v1/models/far")).status_code == 200
         refused = await server.chat("Hello", model="workflow:react")
-        assert refused.status_code >= 400
+        assert refused.status_code == 503
         assert refused.json()["error"]["message"]
         # the next request tries again: what it fails at now is the model
         threads_file().rmdir()

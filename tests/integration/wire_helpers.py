@@ -63,7 +63,7 @@ async def wire(loaded: LoadedConfig, fleet: Fleet | None = None, record: Record 
     fleet = fleet or Fleet(loaded, record, keep_core=False)
     with contextlib.closing(listener("127.0.0.1", 0)) as bound:
         async with fleet, Face(fleet, record) as face:
-            app = face.over(make_app(fleet, EventLog(), "token"))
+            app = face.over(make_app(fleet, EventLog(), "token", face.memories.use))
             edge = Edge(app, loaded.config.server, "127.0.0.1")
             http = guarded(lambda: edge.settings)
             settings = uvicorn.Config(edge, http=http, log_config=None, access_log=False, lifespan="off", ws="none")

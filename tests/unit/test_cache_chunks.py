@@ -283,3 +283,65 @@ def test_what_is_worth_keeping(message: dict[str, Any], finish: str | None, kept
     assert not worth_keeping({"object": "chat.completion", "choices": [choice, choice]})
     assert not worth_keeping({"object": "error", "choices": [choice]})
     assert not worth_keeping({"object": "chat.completion", "choices": None})
+
+
+def several(*choices: dict[str, Any], **fields: Any) -> bytes:
+    chunks = [
+        b"data: " + json.dumps({"id": "x", "choices": [choice]} | fields).encode() + b"\n\n" for choice in choices
+    ]
+    return b"data: null\n\n" + b"".join(chunks) + b"data: [DONE]\n\n"
+
+
+def gathered(stream: bytes, choices: int) -> Collector:
+    collector = Collector(choices=choices)
+    for at in range(0, len(stream), 9):
+        collector.feed(stream[at : at + 9])
+    return collector
+
+
+def test_several_choices_come_mixed() -> None:
+    stream = several(
+        {"index": 1, "delta": {"role": "assistant", "content": "b"}},
+        {"index": 0, "delta": {"role": "assistant", "content": "a"}},
+        {"index": 1, "delta": {"content": "B"}},
+        {"index": 1, "delta": {}, "finish_reason": "stop"},
+        {"index": 0, "delta": {"content": "A"}, "finish_reason": "length"},
+    )
+    whole = gathered(stream, 2).whole()
+    assert whole is not None
+    assert [(one["index"], one["message"]["content"], one["finish_reason"]) for one in whole["choices"]] == [
+        (0, "aA", "length"),
+        (1, "bB", "stop"),
+    ]
+    # the caches keep replies with one choice alone
+    assert gathered(stream, 1).gave_up
+
+
+def test_a_choice_that_has_not_ended_leaves_nothing_whole() -> None:
+    stream = several(
+        {"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}, {"index": 1, "delta": {"content": "b"}}
+    )
+    assert gathered(stream, 2).whole() is None
+
+
+def test_texts_are_put_together_as_they_are_named() -> None:
+    logprobs = {"tokens": ["a"], "text_offset": [0]}
+    stream = several(
+        {"index": 0, "text": "a", "logprobs": logprobs},
+        {"index": 1, "text": "", "logprobs": None, "finish_reason": "length"},
+        {"index": 0, "text": "b", "logprobs": logprobs, "finish_reason": "stop"},
+        object="text_completion",
+    )
+    whole = gathered(stream, 2).whole()
+    assert whole is not None
+    assert (whole["object"], whole["choices"][0]) == (
+        "text_completion",
+        {"index": 0, "text": "ab", "logprobs": {"tokens": ["a", "a"], "text_offset": [0, 0]}, "finish_reason": "stop"},
+    )
+    assert whole["choices"][1] == {"index": 1, "text": "", "logprobs": None, "finish_reason": "length"}
+    assert not worth_keeping(whole)
+
+
+@pytest.mark.parametrize("index", [-1, 2, "0", None, 1.0])
+def test_choices_of_other_numbers_are_given_up(index: Any) -> None:
+    assert gathered(several({"index": index, "text": "a", "finish_reason": "stop"}), 2).gave_up

@@ -15,6 +15,8 @@ FILE_BYTES = 5_000_000
 FILES_KEPT = 3
 MAX_LINE = 8_192
 BLOCK = 65_536
+#: Lines of a ready engine are taken so often: it writes about seven for each request, each on its own.
+PAUSE_SECONDS = 0.1
 #: What both engines write once they answer.
 LISTENING = "listening on http"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -51,14 +53,16 @@ class ModelLog:
         )
         self._stamp = logging.Formatter()
 
-    async def read(self, stream: asyncio.StreamReader) -> None:
-        """Take lines until the end of the stream."""
+    async def read(self, stream: asyncio.StreamReader, pipe: asyncio.ReadTransport | None = None) -> None:
+        """Take lines until the end of the stream; ``pipe`` is where they come from, and can be made to wait."""
         rest = b""
         while block := await stream.read(BLOCK):
             *lines, rest = (rest + block).split(b"\n")
             if len(rest) > MAX_LINE:
                 lines, rest = [*lines, rest], b""
             self._take([line.decode(errors="replace") for line in lines])
+            if pipe is not None and self.listening.is_set():
+                await _rest(pipe)
         self.add(rest.decode(errors="replace"))
 
     def add(self, text: str) -> None:
@@ -67,7 +71,8 @@ class ModelLog:
 
     def _take(self, texts: list[str]) -> None:
         # one write for all that came at once: an engine has seven lines for each request
-        lines = [line for text in texts if (line := _COLOUR.sub("", text).rstrip()[:MAX_LINE])]
+        texts = [_COLOUR.sub("", text) if "\x1b" in text else text for text in texts]
+        lines = [line for text in texts if (line := text.rstrip()[:MAX_LINE])]
         if not lines:
             return
         self.count += len(lines)
@@ -86,3 +91,13 @@ class ModelLog:
     def close(self) -> None:
         """Close the file."""
         self._handler.close()
+
+
+async def _rest(pipe: asyncio.ReadTransport) -> None:
+    """Leave what comes in the pipe for a while."""
+    pipe.pause_reading()
+    try:
+        await asyncio.sleep(PAUSE_SECONDS)
+    finally:
+        if not pipe.is_closing():
+            pipe.resume_reading()

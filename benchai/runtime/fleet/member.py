@@ -68,6 +68,8 @@ class Member:
         self.displaced: list[str] = []
         self.role = ""
         self._engine: Engine | None = None
+        self._endpoints: dict[str, tuple[Ready, LoadedConfig, Endpoint]] = {}
+        self._known: tuple[LoadedConfig | None, int, bool] = (None, 0, False)
         self._store: SlotStore | None = None
         self.log = ModelLog(name, paths.log_dir())
         policy = Policy(self.loaded.config.fleet.max_restarts)
@@ -86,7 +88,7 @@ class Member:
     @property
     def slots(self) -> int:
         """Requests that it serves at a time."""
-        return self.loaded.config.slots_of(self.name)
+        return self._settled()[1]
 
     @property
     def _generates(self) -> bool:
@@ -96,7 +98,15 @@ class Member:
     @property
     def core(self) -> bool:
         """Whether it serves a role that is kept up."""
-        return any(role in self.loaded.config.fleet.core for role in self.roles)
+        return self._settled()[2]
+
+    def _settled(self) -> tuple[LoadedConfig | None, int, bool]:
+        """What follows from the configuration: it is asked for several times for each request."""
+        loaded = self.loaded
+        if self._known[0] is not loaded:
+            core = any(role in loaded.config.fleet.core for role in self.roles)
+            self._known = (loaded, loaded.config.slots_of(self.name), core)
+        return self._known
 
     @property
     def placement(self) -> Placement:
@@ -107,7 +117,7 @@ class Member:
     def hold(self) -> float:
         """Idle seconds after which it leaves: a vision model that took another's place sooner than others."""
         fleet = self.loaded.config.fleet
-        if "vision" in self.roles and self.displaced:
+        if self.displaced and "vision" in self.roles:
             return fleet.vision_hold
         return self.config.ttl or fleet.ttl
 
@@ -248,19 +258,25 @@ class Member:
 
     def endpoint(self, role: str) -> Endpoint:
         """Where a role that leased it finds it."""
-        ready = self.supervisor.ready
+        ready, placement = self.supervisor.ready, self.placement
         assert ready is not None
+        made = self._endpoints.get(role)
+        if made is None or made[0] is not ready or made[1] is not self.loaded or made[2].placement != placement:
+            made = self._endpoints[role] = ready, self.loaded, self._endpoint(role, ready, placement)
+        return made[2]
+
+    def _endpoint(self, role: str, ready: Ready, placement: Placement) -> Endpoint:
         return Endpoint(
             role=role,
             model=self.name,
             base_url=ready.base_url,
             served_name=self.name,
             n_ctx=ready.n_ctx or None,
-            placement=self.placement,
+            placement=placement,
             idle_timeout=self.idle_timeout,
             vision=ready.vision,
             total_timeout=self.loaded.config.router.timeouts.total,
-            max_tokens=max_tokens(self.loaded, role, self.config, self.placement),
+            max_tokens=max_tokens(self.loaded, role, self.config, placement),
             temperature=self.config.temperature,
             top_p=self.config.top_p,
             progress=self._progress,

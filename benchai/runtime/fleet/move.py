@@ -235,11 +235,13 @@ class Mover:
 
     def keep_up(self, now: float) -> None:
         """Start what should be up and fits."""
-        away = {name for member in self.members.values() for name in member.displaced}
+        away = {name for member in self.members.values() if member.displaced for name in member.displaced}
         for name, member in self.members.items():
+            if resident(member):
+                continue
             kept = self._keep_core and self._kept(member) and not member.halted and name not in away
             due = self._next_try.get(name, 0.0) <= now
-            if not (kept or name in self._returning) or resident(member) or not due or name in self.retiring:
+            if not (kept or name in self._returning) or not due or name in self.retiring:
                 continue
             if member.need is None:
                 self._look(member)

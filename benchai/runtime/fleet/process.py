@@ -188,7 +188,7 @@ class EngineProcess:
             os.close(child_in)
             os.close(child_out)
         self.spec.spawned(self._process.pid)
-        reading = asyncio.create_task(self.log.read(reader))
+        reading = asyncio.create_task(self.log.read(reader, self._output))
         self._tasks = [reading, asyncio.create_task(self._watch(self._process, reading))]
 
     async def _watch(self, process: asyncio.subprocess.Process, reading: asyncio.Task[None]) -> None:

@@ -54,12 +54,22 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> Conversation:
     """The end of a conversation; whatever is no message counts as an empty one."""
     if not isinstance(messages, list | tuple):
         messages = ()
+    if len(messages) == 1 and (only := _only(messages[0])) is not None:
+        return only
     turns = _turns(messages)
     last = turns[0] if turns else 0
     text = text_of(messages[last]) if turns else ""
     return Conversation(
         text, _ends_in_result(messages), _picture(messages, turns), _before(messages, turns), _system(messages)
     )
+
+
+def _only(message: Any) -> Conversation | None:
+    """A conversation of one plain message of the user, as most first requests are; None for any other."""
+    if type(message) is not dict or message.get("role") != "user":
+        return None
+    content = message.get("content")
+    return Conversation(content, False, None, (), "") if type(content) is str else None
 
 
 def text_of(message: Any) -> str:

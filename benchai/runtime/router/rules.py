@@ -62,7 +62,7 @@ class Rules:
         if said.picture is not None:
             return decide(reading, self._tables, image=said.picture)
         self._lean(said, reading)
-        topic = self._topic(said.before) if _may_follow(reading) and said.before else None
+        topic = self._topic(said.before) if said.before and _may_follow(reading) else None
         return decide(reading, self._tables, topic=topic, working=tools)
 
     def _keep(self, said: Conversation, reading: Reading) -> Route:

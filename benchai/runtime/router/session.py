@@ -18,7 +18,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 #: Sessions kept, seconds after the last use, and turns of a session that can be found again.
@@ -105,7 +105,8 @@ class Sessions:
         self._sessions.move_to_end(session.id)
         self._remember(session, last)
         self._shrink()
-        return replace(session, points=[])
+        one = session
+        return Session(one.id, one.model, one.slot, one.turns, one.branch_of, one.new, one.used)
 
     def bind(self, session_id: str, model: str, slot: int | None = None) -> None:
         """Note who answers a session; one that was forgotten meanwhile stays so."""

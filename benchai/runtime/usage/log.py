@@ -134,12 +134,13 @@ class UsageLog:
         """Attach feedback to a row, in place of what was there. Blocks for the disk; the row may have come just now.
 
         Args:
-            request: The row's id.
+            request: The row's id, or its client's where no other request has it.
             value: "up", "down", or a number from -1 to 1.
             comment: Further words.
 
         Raises:
             UnknownRequest: there is no such row.
+            AmbiguousRequest: there are several.
             UsageError: the value or the comment cannot be used, or no rows are kept.
             BenchAIError: it cannot be written now.
         """

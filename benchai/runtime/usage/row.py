@@ -28,6 +28,7 @@ def new_id() -> str:
 class UsageRow:
     """A request and its end. None: not known, or it does not apply.
 
+    ``id`` is the row's own, ``request_id`` what the client called its request, which other clients may do, too.
     ``time`` is when the request came, seconds since the epoch. ``key`` is the *name* of the API key. ``asked`` is what
     the client gave as its model, ``role`` who answered in the end. ``score`` and ``reason`` are the route's.
     Seconds are counted from ``time``: ``first_token_s`` to the first token, ``total_s`` to the end; ``queue_s`` and
@@ -58,6 +59,7 @@ class UsageRow:
     status: int = 200
     feedback: float | None = None
     comment: str | None = None
+    request_id: str | None = None
     request: str | None = None
     reply: str | None = None
 

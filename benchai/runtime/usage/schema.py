@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchai.config import paths
-from benchai.errors import BenchAIError, UnknownRequest
+from benchai.errors import AmbiguousRequest, BenchAIError, UnknownRequest
 from benchai.runtime.usage.row import COLUMNS
 
 #: For this user alone: keys' names, sessions and perhaps contents stand in it.
@@ -39,9 +39,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE gpus (time REAL NOT NULL, memory REAL NOT NULL, compute REAL)",
         "CREATE INDEX gpus_by_time ON gpus (time)",
     ),
+    (
+        "ALTER TABLE requests ADD COLUMN request_id TEXT",
+        "CREATE INDEX requests_by_request_id ON requests (request_id) WHERE request_id IS NOT NULL",
+    ),
 )
-# the one that came last: a client may choose ids, and use one twice
-_GIVE = "UPDATE requests SET feedback = ?, comment = ? WHERE number = (SELECT max(number) FROM requests WHERE id = ?)"
+# in rows of the file's first version the id was the client's: of those of one id it is the last
+_OWN = "SELECT max(number) FROM requests WHERE id = ?"
+_NAMED = "SELECT number, id FROM requests WHERE request_id = ? ORDER BY number DESC LIMIT ?"
+_GIVE = "UPDATE requests SET feedback = ?, comment = ? WHERE number = ?"
+#: Ids that an error lists.
+LISTED = 5
 INSERT = f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - names of ours
 
 
@@ -128,13 +136,34 @@ def opened(file: Path, wait: float = 10.0) -> Iterator[sqlite3.Connection]:
 def give_feedback(connection: sqlite3.Connection, request: str, value: float, comment: str | None) -> None:
     """Attach feedback to a row, in place of what was there.
 
+    Args:
+        connection: The file.
+        request: The row's id, or what its client called the request, where no other request is called so.
+        value: From -1 to 1.
+        comment: Further words.
+
     Raises:
         UnknownRequest: there is no such row.
+        AmbiguousRequest: the clients of several requests called them so.
         sqlite3.Error: it cannot be written.
     """
-    if not connection.execute(_GIVE, (value, comment, request.encode("utf-8", "replace").decode())).rowcount:
+    connection.execute(_GIVE, (value, comment, _number_of(connection, request.encode("utf-8", "replace").decode())))
+
+
+def _number_of(connection: sqlite3.Connection, request: str) -> int:
+    [(number,)] = connection.execute(_OWN, (request,)).fetchall()
+    if number is not None:
+        return int(number)
+    named = connection.execute(_NAMED, (request, LISTED + 1)).fetchall()
+    if not named:
         hint = "the header X-BenchAI-Id of a reply names it, benchai stats --last 10 lists the last ones"
         raise UnknownRequest(f"there is no request {request[:120]!r} in the usage rows", hint=hint)
+    if len(named) > 1:
+        ids = ", ".join(one for _, one in named[:LISTED])
+        more = ", ..." if len(named) > LISTED else ""
+        hint = f"give the id of one, from the header X-BenchAI-Id of its reply; the newest first: {ids}{more}"
+        raise AmbiguousRequest(f"several requests are called {request[:120]!r}", hint=hint)
+    return int(named[0][0])
 
 
 def _version(connection: sqlite3.Connection) -> int:

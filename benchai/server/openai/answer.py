@@ -11,6 +11,7 @@ import aiohttp
 
 from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.fleet.fleet import Fleet
+from benchai.runtime.responses import Response
 from benchai.server.openai.context_check import check_context
 from benchai.server.openai.images import check_sight
 from benchai.server.openai.job import Job
@@ -19,11 +20,12 @@ from benchai.server.openai.upstream import Upstream, body_of, lost, refused
 
 @dataclass(frozen=True)
 class Head:
-    """What is known of an answer before its first byte; times in seconds."""
+    """What is known of an answer before its first byte; times in seconds, ``brief`` as in ``Job``."""
 
     endpoint: Endpoint
     queue: float
     swap: float
+    brief: bool = False
 
     def since(self, began: float) -> Head:
         """The same for a request that began later, seconds of ``time.monotonic``."""
@@ -34,7 +36,7 @@ class Head:
 class Answer:
     """The bytes of an answer with status 200, as they come."""
 
-    def __init__(self, head: Head, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, head: Head, response: Response) -> None:
         self.head = head
         self._response = response
 
@@ -46,7 +48,7 @@ class Answer:
         """
         endpoint = self.head.endpoint
         try:
-            async for piece in self._response.content.iter_any():
+            async for piece in self._response:
                 endpoint.progress()
                 yield piece
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -71,10 +73,12 @@ async def answered(fleet: Fleet, upstream: Upstream, job: Job, loading: bool) ->
     began = time.monotonic()
     async with fleet.lease_one_of(job.target.role, job.target.models) as endpoint:
         waited = time.monotonic() - began
-        head = Head(endpoint, 0.0 if loading else waited, waited if loading else 0.0)
+        job.brief = upstream.is_brief(job, endpoint)
+        head = Head(endpoint, 0.0 if loading else waited, waited if loading else 0.0, job.brief)
         check_sight(endpoint, job)
         await check_context(upstream, endpoint, job)
         async with upstream.post(endpoint, job.path, job.body_for(endpoint)) as response:
             if response.status != 200:
-                raise refused(response.status, await body_of(response, endpoint), endpoint)
+                said, again = await body_of(response, endpoint), response.headers.get("retry-after")
+                raise refused(response.status, said, endpoint, again)
             yield Answer(head, response)

@@ -77,15 +77,14 @@ class Exchange:
         """Cancel what is done inside when the client goes away; the context then raises ``ClientGone``."""
         task = asyncio.current_task()
         assert task is not None
-        watcher = asyncio.ensure_future(self._receive())
 
-        def left(done: asyncio.Future[MutableMapping[str, Any]]) -> None:
+        def left() -> None:
             # a server says so, too, when it has sent all that there was
-            if not (done.cancelled() or self._gone or self._ended):
+            if not (self._gone or self._ended):
                 self._gone = True
                 task.cancel()
 
-        watcher.add_done_callback(left)
+        watcher = _Waiter(self._receive(), left)
         try:
             yield
         except asyncio.CancelledError:
@@ -94,8 +93,7 @@ class Exchange:
                 raise
             raise ClientGone from None
         finally:
-            watcher.remove_done_callback(left)
-            watcher.cancel()
+            watcher.stop()
 
     async def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Send status and headers."""
@@ -126,6 +124,43 @@ class Exchange:
             await self.start(200, [*SSE, *headers])
         if self.whole_events:
             await self.write(COMMENT)
+
+
+class _Waiter:
+    """Waits for the end of a coroutine without a task, which nearly no request needs: it is stopped before."""
+
+    def __init__(self, waiting: Awaitable[object], ended: Callable[[], None]) -> None:
+        self._steps = waiting.__await__()
+        self._ended = ended
+        self._future: asyncio.Future[Any] | None = None
+        self._go_on()
+
+    def stop(self) -> None:
+        """Nobody wants to know any more."""
+        if self._future is not None:
+            self._future.remove_done_callback(self._go_on)
+            self._future = None
+        self._steps.close()
+
+    def _go_on(self, done: asyncio.Future[Any] | None = None) -> None:
+        self._future = None
+        try:
+            found = next(self._steps)
+        except (Exception, asyncio.CancelledError):
+            # a server that cannot say whether its client is there has lost it
+            self._ended()
+            return
+        # as a task does with what it is to wait for; without one it goes on in the loop's next round
+        self._future = found if found is not None else _soon()
+        self._future._asyncio_future_blocking = False
+        self._future.add_done_callback(self._go_on)
+
+
+def _soon() -> asyncio.Future[Any]:
+    loop = asyncio.get_running_loop()
+    made: asyncio.Future[Any] = loop.create_future()
+    loop.call_soon(made.set_result, None)
+    return made
 
 
 class Pulse:

@@ -13,6 +13,8 @@ from benchai.server.openai.exchange import Exchange, Pulse
 
 #: The end of a stream in which its last events are looked for.
 TAIL = 16_384
+#: Bytes of a stream that are read at once: a tenth of a millisecond's work.
+BATCH = 16_384
 DATA = b"data: {"
 #: A field cannot be put before nothing.
 FULL = b'data: {"'
@@ -56,6 +58,27 @@ class Measured:
             self.tokens_per_second = speed if isinstance(speed, int | float) else None
 
 
+class Batch:
+    """Pieces of a stream for a reader that nobody waits for: many at once take a third of the time of each alone."""
+
+    def __init__(self, feed: Callable[[bytes], None]) -> None:
+        self._feed = feed
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def take(self, piece: bytes) -> None:
+        """The next bytes."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > BATCH:
+            self.end()
+
+    def end(self) -> None:
+        """Have read what came."""
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        self._feed(b"".join(pieces))
+
+
 async def pass_stream(
     pieces: AsyncIterator[bytes], exchange: Exchange, pulse: Pulse, about: bytes, taken: Callable[[bytes], None]
 ) -> bytes:
@@ -68,13 +91,18 @@ async def pass_stream(
         about: Our field as JSON, such as ``"benchai":{...}``.
         taken: Gets each piece as it came.
     """
-    tail = b""
+    last: list[bytes] = []
+    size = 0
     async for piece in pieces:
         pulse.touch()
-        await exchange.write(piece if tail else with_field(piece, about))
+        await exchange.write(piece if last else with_field(piece, about))
         taken(piece)
-        tail = (tail + piece)[-TAIL:]
-    return tail
+        last.append(piece)
+        size += len(piece)
+        if size > 4 * TAIL:
+            # to cut it at each piece would take longer than to pass it on
+            last, size = [b"".join(last)[-TAIL:]], TAIL
+    return b"".join(last)[-TAIL:]
 
 
 def with_field(data: bytes, about: bytes) -> bytes:

@@ -9,6 +9,7 @@ import binascii
 from base64 import b64decode
 from typing import Any
 
+from benchai.agents.faults import no_vision
 from benchai.errors import ToolError, UsageError
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoint
@@ -64,8 +65,7 @@ def check_sight(endpoint: Endpoint, job: Job) -> None:
                     part.clear()
                     part |= {"type": "text", "text": SEEN}
     else:
-        hint = "use 'auto', or a model with mmproj"
-        raise UsageError(f"the model {endpoint.model!r} of the role {endpoint.role!r} sees no images", hint=hint)
+        raise no_vision(endpoint, "use 'auto', or a model with mmproj")
 
 
 def _parts(message: Any) -> list[dict[str, Any]]:

@@ -25,6 +25,16 @@ OURS = "benchai"
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
 #: Where a path's conversation stands.
 CONVERSATIONS = {"/chat/completions": "messages", "/responses": "input", "/completions": "prompt"}
+#: Paths whose whole replies engines are asked for as streams, with the field that tells the tokens.
+ASSEMBLED: dict[str, dict[str, Any]] = {
+    "/chat/completions": {"stream_options": {"include_usage": True}},
+    "/completions": {"stream_options": {"include_usage": True}},
+    "/responses": {},
+}
+#: What the client is told: as a field of the reply, and as headers of the response.
+FIELD = b'"%s":%%s' % OURS.encode()
+TOLD = ("id", "role", "model", "score", "reason", "cache", "queue_ms", "swap_ms", "session")
+HEADERS = {name: b"x-benchai-" + name.replace("_", "-").encode() for name in TOLD}
 LIMIT_NAME = {"/chat/completions": "max_completion_tokens", "/completions": "max_tokens", "/responses": LIMITS[2]}
 
 
@@ -33,7 +43,7 @@ class Job:
     """A request of the OpenAI wire.
 
     Attributes:
-        id: The request's id.
+        id: The request's id, which no other request has.
         path: Below /v1.
         data: The body.
         key: The name of the API key, "" without one.
@@ -48,6 +58,8 @@ class Job:
         size: Bytes of the body.
         images: Pictures in the conversation.
         reply: What was answered, where that is at hand as a whole.
+        request_id: The id that its client gave it, or ``id``.
+        brief: Whether its reply is so short that its engine was asked for it as a whole.
         queue, swap: Seconds that it waited for a place, and for a model to be ready.
     """
 
@@ -71,6 +83,8 @@ class Job:
     size: int = 0
     images: int = 0
     reply: bytes | None = None
+    request_id: str = ""
+    brief: bool = False
     outcome: str = "ok"
     status: int = 200
 
@@ -95,7 +109,15 @@ class Job:
     @property
     def assembled(self) -> bool:
         """Whether the engine is asked for a stream that the client does not see."""
-        return self.path == "/chat/completions" and not self.stream and self.data.get("n") in (None, 1)
+        # of several replies the best can be told from the others at their end alone
+        asked = self.path in ASSEMBLED and not self.stream and self.data.get("best_of") in (None, 1)
+        return asked and not self.brief
+
+    def tokens_for(self, endpoint: Endpoint) -> int:
+        """Tokens that the reply has at most, all its choices together."""
+        named = [limit for name in LIMITS if isinstance(limit := self.data.get(name), int) and limit >= 0]
+        choices = self.data.get("n")
+        return min(named, default=endpoint.max_tokens) * (choices if isinstance(choices, int) else 1)
 
     def body_for(self, endpoint: Endpoint) -> bytes:
         """The body as this endpoint gets it."""
@@ -108,7 +130,7 @@ class Job:
             if value is not None and self.path in LIMIT_NAME and sent.get(name) is None:
                 sent[name] = value
         if self.assembled:
-            sent |= {"stream": True, "stream_options": {"include_usage": True}}
+            sent |= {"stream": True} | ASSEMBLED[self.path]
         return orjson.dumps(sent)
 
     def about(self) -> dict[str, Any]:
@@ -124,15 +146,18 @@ class Job:
             "swap_ms": round(self.swap * 1000, 2),
             "session": self.session,
         }
-        return {name: value for name, value in told.items() if value not in (None, "")}
+        return {name: value for name, value in told.items() if value is not None and value != ""}
 
     def field(self) -> bytes:
         """``about`` as a field that can be put into a JSON object."""
-        return b'"%s":%s' % (OURS.encode(), orjson.dumps(self.about()))
+        return FIELD % orjson.dumps(self.about())
 
     def headers(self) -> Headers:
         """``about`` as response headers."""
-        return [
-            (b"x-benchai-" + name.replace("_", "-").encode(), str(value).encode("ascii", "replace"))
-            for name, value in self.about().items()
-        ]
+        return [(HEADERS[name], str(value).encode("ascii", "replace")) for name, value in self.about().items()]
+
+    def told(self) -> tuple[bytes, Headers]:
+        """``field`` and ``headers`` at once."""
+        about = self.about()
+        headers = [(HEADERS[name], str(value).encode("ascii", "replace")) for name, value in about.items()]
+        return FIELD % orjson.dumps(about), headers

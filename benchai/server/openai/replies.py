@@ -54,8 +54,8 @@ class Replies:
         self._tasks: set[asyncio.Task[None]] = set()
         self._identities = Identities(self._later)
 
-    async def find(self, job: Job, header: str | None) -> bytes | None:
-        """A kept reply (JSON) to a request; fills in the job's key where its reply may be kept."""
+    def find(self, job: Job, header: str | None) -> bytes | None:
+        """A kept reply (JSON) to the very same request; fills in the job's key where its reply may be kept."""
         if not self._enabled or job.path != PATH or not job.target.models:
             return None
         name = job.target.models[0]
@@ -71,12 +71,16 @@ class Replies:
         kept = self._exact.get(job.cache_key, usage=wants_usage(job))
         if kept is not None:
             job.cache = "exact"
-            return kept
-        return await self._find_similar(job) if self.similar is not None else None
+        return kept
 
-    async def _find_similar(self, job: Job) -> bytes | None:
-        assert self.similar is not None
-        assert job.identity is not None
+    def apply(self, similar: SimilarCache | None, *, enabled: bool) -> None:
+        """Take other settings; see the class."""
+        self.similar, self._enabled = similar, enabled
+
+    async def find_similar(self, job: Job) -> bytes | None:
+        """The kept reply to a request that means the same as one that ``find`` found none for; or None."""
+        if self.similar is None or job.cache_key is None or job.identity is None:
+            return None
         hit = await self.similar.find(job.identity, keyed(job), usage=wants_usage(job))
         if hit is None or hit.shadow:
             job.shadow = hit
@@ -86,7 +90,7 @@ class Replies:
 
     def keep(self, job: Job, reply: dict[str, Any] | None) -> None:
         """Keep a whole reply, if it came from the model that the key names."""
-        if job.cache_key is None or job.identity is None or job.endpoint is None or reply is None:
+        if not self._enabled or job.cache_key is None or job.identity is None or job.endpoint is None or reply is None:
             return
         if job.endpoint.model != job.target.models[0]:
             return
@@ -132,7 +136,8 @@ async def give(exchange: Exchange, job: Job, kept: bytes) -> None:
     if not job.stream:
         await exchange.reply(200, [JSON, *job.headers()], orjson.dumps(reply))
         return
-    await exchange.start(200, [*SSE, *job.headers()])
+    if not exchange.started:
+        await exchange.start(200, [*SSE, *job.headers()])
     await exchange.end(b"".join(as_chunks(reply, include_usage=wants_usage(job))))
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,8 +22,13 @@ from benchai.errors import (
 )
 from benchai.runtime.connections import Connections
 from benchai.runtime.endpoints import Endpoint
+from benchai.runtime.responses import Response
+from benchai.server.openai.job import Job
+from benchai.server.openai.pace import Pace
 
 LONGEST = 500
+#: Seconds after which a client is told to come again at most.
+MOST_SECONDS = 3600.0
 #: What an engine says when it is at fault, and not the request.
 OWN_FAILURE = re.compile(r"comput|decod|memory|alloc|slot|internal|failed to parse (?:input|tool call)", re.IGNORECASE)
 TIMEOUTS = (aiohttp.ServerTimeoutError, TimeoutError)
@@ -34,7 +38,13 @@ class Upstream:
     """Sends requests to the engines of a fleet and to remote endpoints; close it when no request is under way."""
 
     def __init__(self) -> None:
+        self.pace = Pace()
         self._connections = Connections()
+
+    def is_brief(self, job: Job, endpoint: Endpoint) -> bool:
+        """Whether a reply is over before its engine would find that nobody waits for it; see ``Pace``."""
+        own = endpoint.placement != "remote" and not job.stream
+        return own and self.pace.brief(endpoint.model, job.tokens_for(endpoint))
 
     async def __aenter__(self) -> Self:
         return self
@@ -44,8 +54,7 @@ class Upstream:
     ) -> None:
         await self._connections.close()
 
-    @asynccontextmanager
-    async def post(self, endpoint: Endpoint, path: str, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
+    def post(self, endpoint: Endpoint, path: str, body: bytes) -> Asking:
         """A response whose body is still to be read; leaving early closes the connection, which aborts the work.
 
         Args:
@@ -65,15 +74,28 @@ class Upstream:
             total=endpoint.total_timeout,
             idle=endpoint.idle_timeout,
         )
-        async with AsyncExitStack() as stack:
-            try:
-                response = await stack.enter_async_context(asking)
-            except (aiohttp.ClientError, TimeoutError) as error:
-                raise lost(error, endpoint, begun=False) from error
-            yield response
+        return Asking(asking, endpoint)
 
 
-async def body_of(response: aiohttp.ClientResponse, endpoint: Endpoint) -> bytes:
+class Asking:
+    """A request under way, as a context: its value is the response."""
+
+    def __init__(self, asking: AbstractAsyncContextManager[Response], endpoint: Endpoint) -> None:
+        self._asking, self._endpoint = asking, endpoint
+
+    async def __aenter__(self) -> Response:
+        try:
+            return await self._asking.__aenter__()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise lost(error, self._endpoint, begun=False) from error
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._asking.__aexit__(kind, error, trace)
+
+
+async def body_of(response: Response, endpoint: Endpoint) -> bytes:
     """The whole body of a response.
 
     Raises:
@@ -92,19 +114,51 @@ def url_of(endpoint: Endpoint, path: str) -> str:
 
 def lost(error: Exception, endpoint: Endpoint, *, begun: bool) -> EndpointError:
     """The error for a request that broke off; the model is looked at now."""
-    silent = isinstance(error, TIMEOUTS) and not isinstance(error, aiohttp.ConnectionTimeoutError)
+    silent = _is_silence(error)
     endpoint.suspect(silent)
     if silent:
-        message = f"the model {endpoint.model!r} gave no sign for {endpoint.idle_timeout:g} s"
-        return ReplyBroken(message, hint="router.timeouts sets the limit")
-    reason = str(error) or type(error).__name__
+        over = f"gave no sign for {endpoint.idle_timeout:g} s"
+        if not isinstance(error, aiohttp.ServerTimeoutError):
+            over = f"took longer than {endpoint.total_timeout:g} s"
+        return ReplyBroken(f"the model {endpoint.model!r} {over}", hint="router.timeouts sets the limit")
     if begun:
-        return ReplyBroken(f"the model {endpoint.model!r} broke off: {reason}")
-    return EndpointLost(f"the model {endpoint.model!r} cannot be reached: {reason}")
+        return ReplyBroken(f"the model {endpoint.model!r} broke off: {_words(error)}")
+    return EndpointLost(f"the model {endpoint.model!r} cannot be reached: {_words(error)}")
 
 
-def refused(status: int, body: bytes, endpoint: Endpoint) -> BenchAIError:
-    """The error for an answer other than 200, in the words of the server that gave it."""
+def was_silent(error: BaseException) -> bool:
+    """Whether an error of ``lost`` is about a model that took too long: to ask again takes as long again."""
+    return error.__cause__ is not None and _is_silence(error.__cause__)
+
+
+def _is_silence(error: BaseException) -> bool:
+    return isinstance(error, TIMEOUTS) and not isinstance(error, aiohttp.ConnectionTimeoutError)
+
+
+def _words(error: Exception) -> str:
+    """What went wrong with a connection, without the address that it led to: clients read it."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or "no connection came about"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "no connection came about in time"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed before an answer"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the connection was closed in the middle of the answer"
+    return type(error).__name__
+
+
+def refused(status: int, body: bytes, endpoint: Endpoint, retry_after: str | None = None) -> BenchAIError:
+    """The error for an answer other than 200, in the words of the server that gave it.
+
+    Args:
+        status: HTTP status.
+        body: What it said.
+        endpoint: Who.
+        retry_after: The header that says when to come again, or None.
+    """
     said = _error_in(body)
     words = str(said.get("message") or f"HTTP {status}")[:LONGEST]
     if is_overflow(said):
@@ -118,8 +172,17 @@ def refused(status: int, body: bytes, endpoint: Endpoint) -> BenchAIError:
     if unread or status in (400, 404, 415, 422, 501):
         return UsageError(f"the model {endpoint.model!r} refused the request: {words}")
     if status in (429, 503):
-        return EndpointNotReady(f"the model {endpoint.model!r} is not ready: {words}")
+        message = f"the model {endpoint.model!r} is not ready: {words}"
+        return EndpointNotReady(message, retry_after=_seconds(retry_after))
     return EndpointError(f"the model {endpoint.model!r} failed: {words}")
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Seconds of a Retry-After; one second where it names a date, or is not there."""
+    try:
+        return min(max(float(retry_after or 1), 0.0), MOST_SECONDS)
+    except ValueError:
+        return 1.0
 
 
 def _error_in(body: bytes) -> dict[str, Any]:

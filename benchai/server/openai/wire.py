@@ -18,25 +18,33 @@ from benchai.errors import BenchAIError, EndpointError, EndpointLost, EndpointNo
 from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.router.cache.collector import Collector
+from benchai.runtime.usage.row import new_id
 from benchai.server.openai.answer import Head, answered
 from benchai.server.openai.body import read_json
 from benchai.server.openai.decide import Decider
+from benchai.server.openai.ending import Ending
 from benchai.server.openai.errors import failure
 from benchai.server.openai.exchange import JSON, SSE, ClientGone, Exchange, Pulse, Receive, Scope, Send
-from benchai.server.openai.forward import failed, last_events, pass_stream, whole, with_field
+from benchai.server.openai.forward import Batch, failed, last_events, pass_stream, whole, with_field
 from benchai.server.openai.images import admit, shows
 from benchai.server.openai.job import Job
 from benchai.server.openai.replies import NO_CACHE_HEADER, Replies, give
 from benchai.server.openai.schema import BODIES, check
-from benchai.server.openai.upstream import Upstream
+from benchai.server.openai.upstream import Upstream, refused, was_silent
 from benchai.server.openai.workflows import Runner, answer_by_workflow
 
 #: Paths that engines answer.
 PATHS = {f"/v1{path}": path for path in BODIES} | {"/tokenize": "/tokenize"}
 #: An engine that broke off before its client saw anything is asked again so often.
 RETRIES = 3
-#: Bytes of a stream that become one object.
-LARGEST = 64 * 1024 * 1024
+#: Seconds that a client is made to wait for a model that says when to come again; longer ones it is told.
+PATIENCE = 2.0
+#: Bytes of a stream that become one object, and the choices in it.
+LARGEST, CHOICES = 64 * 1024 * 1024, 100_000
+#: Bytes at the end of a stream in which an error is looked for.
+SAID = 4_096
+#: A stream whose last event holds the whole.
+RESPONSES = "/responses"
 #: Paths whose streams are chunks, with a reason for their end.
 CHUNKED = ("/chat/completions", "/completions")
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -68,12 +76,16 @@ class Wire:
             await self._app(scope, receive, send)
             return
         state = scope.get("state") or {}
-        job = Job(str(state.get("request_id", "")), path, {}, key=str(state.get("key", "")))
         exchange = Exchange(scope, receive, send)
+        given = str(state.get("request_id", ""))
+        # what a client chose, another one may choose, too
+        own = given if exchange.header(b"x-request-id") is None else new_id()
+        job = Job(own, path, {}, key=str(state.get("key", "")), request_id=given)
         try:
             await self._answer(exchange, job)
         except ClientGone:
-            job.outcome, job.status = "cancelled", 499
+            # or it was sent away while it was still sending
+            job.status, job.outcome = state.get("refused", (499, "cancelled"))
         except BenchAIError as error:
             await self._fail(exchange, job, error)
         except BaseException as error:
@@ -89,23 +101,37 @@ class Wire:
         body = await exchange.read()
         job.data, job.size = read_json(body), len(body)
         check(job.data, job.path)
-        if shows(body):
-            await admit(job)
-        self._parts.decider.decide(job, exchange.header(b"x-benchai-role"))
-        kept = await self._parts.replies.find(job, exchange.header(NO_CACHE_HEADER))
-        if kept is not None:
+        pictures = shows(body)
+        if not pictures and (kept := self._find(exchange, job)) is not None:
             await give(exchange, job, kept)
             return
         with exchange.watched():
             pulse = Pulse(exchange, self._parts.decider.loaded.config.router.keep_alive) if job.stream else None
             try:
-                if job.target.workflow:
-                    await answer_by_workflow(self._parts.workflows, exchange, job, pulse)
-                else:
-                    await self._ask(exchange, job, pulse)
+                await self._answer_in_time(exchange, job, pulse, pictures)
             finally:
                 if pulse is not None:
                     await pulse.stop()
+
+    def _find(self, exchange: Exchange, job: Job) -> bytes | None:
+        """Decide who answers, and look for a kept reply to the very same request."""
+        self._parts.decider.decide(job, exchange.header(b"x-benchai-role"))
+        return self._parts.replies.find(job, exchange.header(NO_CACHE_HEADER))
+
+    async def _answer_in_time(self, exchange: Exchange, job: Job, pulse: Pulse | None, pictures: bool) -> None:
+        """What may take long, while the client is watched and told that somebody is there."""
+        kept = None
+        if pictures:
+            await admit(job)
+            kept = self._find(exchange, job)
+        if kept is None:
+            kept = await self._parts.replies.find_similar(job)
+        if kept is not None:
+            await give(exchange, job, kept)
+        elif job.target.workflow:
+            await answer_by_workflow(self._parts.workflows, exchange, job, pulse)
+        else:
+            await self._ask(exchange, job, pulse)
 
     async def _ask(self, exchange: Exchange, job: Job, pulse: Pulse | None) -> None:
         """Ask an engine; again when it broke off and the client has seen nothing of its reply."""
@@ -113,15 +139,23 @@ class Wire:
             try:
                 async with self._source(job) as (head, pieces):
                     job.endpoint, job.queue, job.swap = head.endpoint, job.queue + head.queue, job.swap + head.swap
+                    job.brief = head.brief
                     if pulse is None:
                         await self._pass_whole(pieces, exchange, job)
                     else:
                         await self._pass_stream(pieces, exchange, job, pulse)
                 self._parts.decider.answered(job)
+                self._parts.upstream.pace.note(job.model, job.measured)
                 return
-            except (EndpointLost, ReplyBroken, EndpointNotReady):
+            except (EndpointLost, ReplyBroken, EndpointNotReady) as error:
                 if number == RETRIES or (job.stream and job.measured.first is not None):
                     raise
+                if was_silent(error) and number > 1:
+                    raise
+                if isinstance(error, EndpointNotReady):
+                    if error.retry_after > PATIENCE:
+                        raise
+                    await asyncio.sleep(error.retry_after)
 
     @asynccontextmanager
     async def _source(self, job: Job) -> AsyncIterator[tuple[Head, AsyncIterator[bytes]]]:
@@ -144,14 +178,20 @@ class Wire:
         if not exchange.started:
             await exchange.start(200, [*SSE, *job.headers()])
         collector = Collector() if job.cache_key is not None else None
+        ending = Ending(LARGEST) if job.path == RESPONSES else None
+        reader = ending or collector
+
+        batch = Batch(reader.feed) if reader is not None else None
 
         def taken(piece: bytes) -> None:
             job.measured.piece()
-            if collector is not None:
-                collector.feed(piece)
+            if batch is not None:
+                batch.take(piece)
 
         tail = await pass_stream(pieces, exchange, pulse, job.field(), taken)
-        events = last_events(tail)
+        if batch is not None:
+            batch.end()
+        events = last_events(tail) if ending is None else [ending.event]
         for event in events:
             job.measured.count(event)
         if failed(events):
@@ -166,23 +206,27 @@ class Wire:
     async def _pass_whole(self, pieces: AsyncIterator[bytes], exchange: Exchange, job: Job) -> None:
         """A reply that is no stream; where it was asked for as one, what its events add up to."""
         assert job.endpoint is not None
-        collector, parts = Collector(LARGEST), []
+        reader = None
+        parts: list[bytes] = []
+        if job.assembled:
+            reader = Ending(LARGEST) if job.path == RESPONSES else Collector(LARGEST, CHOICES)
+        take = parts.append if reader is None else reader.feed
+        tail = b""
         async for piece in pieces:
             job.measured.piece()
-            if job.assembled:
-                collector.feed(piece)
-            else:
-                parts.append(piece)
-        body = b"".join(parts)
-        if job.assembled:
-            reply = assembled(collector, job.endpoint)
+            take(piece)
+            if reader is not None:
+                tail = (tail + piece)[-SAID:]
+        reply = None if reader is None else assembled(reader, job.endpoint, tail)
+        job.reply = body = b"".join(parts) if reply is None else orjson.dumps(reply)
+        field, headers = job.told()
+        try:
+            await exchange.reply(200, [JSON, *headers], with_field(body, field))
+        finally:
+            # the client does not wait for this
+            reply = _object(body) if reply is None else reply
+            job.measured.count(reply)
             self._parts.replies.keep(job, reply)
-            body = orjson.dumps(reply)
-        else:
-            reply = _object(body)
-        job.measured.count(reply)
-        job.reply = body
-        await exchange.reply(200, [JSON, *job.headers()], with_field(body, job.field()))
 
     async def _fail(self, exchange: Exchange, job: Job, error: BenchAIError) -> None:
         """Answer with an error, or end a stream that has begun with one."""
@@ -195,18 +239,30 @@ class Wire:
         await exchange.end(separator + b"data: " + body + b"\n\n")
 
 
-def assembled(collector: Collector, endpoint: Endpoint) -> dict[str, Any]:
+def assembled(reader: Collector | Ending, endpoint: Endpoint, tail: bytes) -> dict[str, Any]:
     """The whole reply that a stream added up to.
 
     Engines are asked for streams even where the client wants one object: an engine looks whether its client is still
     there only between the pieces of a stream, and the pieces show that it works.
 
+    Args:
+        reader: What read it.
+        endpoint: Where it came from.
+        tail: Its last bytes.
+
     Raises:
         ReplyBroken: the stream did not come to its end, or holds what cannot be put together.
+        BenchAIError: it ended with an error of the engine.
     """
-    reply = collector.whole()
+    reply = reader.whole()
     if reply is None:
-        why = collector.gave_up or "the stream ended in the middle of the reply"
+        for event in last_events(tail):
+            said = event.get("error")
+            if isinstance(said, dict):
+                # in the engine's own words, as if it had said so before it began
+                code = said.get("code")
+                raise refused(code if isinstance(code, int) else 500, orjson.dumps(event), endpoint)
+        why = reader.gave_up or "the stream ended in the middle of the reply"
         raise broken_off(endpoint, why)
     return reply
 

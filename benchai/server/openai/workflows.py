@@ -26,7 +26,15 @@ LONGEST = 2_000
 class Runner(Protocol):
     """What runs workflows: a ``Bench``."""
 
-    def stream(self, workflow: str, task: str, *, images: Sequence[bytes] = ...) -> AsyncIterator[Event]:
+    def stream(
+        self,
+        workflow: str,
+        task: str,
+        *,
+        images: Sequence[bytes] = ...,
+        user: str | None = ...,
+        said: str | None = ...,
+    ) -> AsyncIterator[Event]:
         """The events of a run, the last one its result."""
         ...
 
@@ -43,7 +51,10 @@ async def answer_by_workflow(runner: Runner, exchange: Exchange, job: Job, pulse
     model = job.data.get("model") or f"{WORKFLOW}{job.target.workflow}"
     common = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
     reasoning: list[str] = []
-    async with aclosing(runner.stream(job.target.workflow, task, images=images)) as events:  # type: ignore[type-var]
+    # the conversation so far was kept when it was said
+    whose = {"user": job.key or None, "said": said_of(job.messages)}
+    running = runner.stream(job.target.workflow, task, images=images, **whose)
+    async with aclosing(running) as events:  # type: ignore[type-var]
         async for event in events:
             if isinstance(event, Result):
                 # the stream raises the error of a run that failed after its result: that is the answer
@@ -122,12 +133,22 @@ def task_of(messages: Sequence[Mapping[str, Any]]) -> tuple[str, list[bytes]]:
     return (f"The conversation so far:\n{said}\n\nNow: {text}" if said else text), images
 
 
+def said_of(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The words of the last message."""
+    return _words(messages[-1].get("content"))
+
+
+def _words(content: Any) -> str:
+    if isinstance(content, str) or content is None:
+        return content or ""
+    return "\n".join(str(part.get("text", "")) for part in content if part.get("type") == "text")
+
+
 def _read(content: Any) -> tuple[str, list[bytes]]:
     if isinstance(content, str) or content is None:
         return content or "", []
-    texts = [str(part.get("text", "")) for part in content if part.get("type") == "text"]
     urls = [part.get("image_url") for part in content if part.get("type") == "image_url"]
-    return "\n".join(texts), [_image(url.get("url") if isinstance(url, dict) else url) for url in urls]
+    return _words(content), [_image(url.get("url") if isinstance(url, dict) else url) for url in urls]
 
 
 def _image(url: Any) -> bytes:

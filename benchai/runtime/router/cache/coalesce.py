@@ -158,6 +158,9 @@ class _Flight(Generic[H]):
                 self.head.append(upstream.head)
                 self._wake()
                 await self._pass(upstream)
+                # who reads does not wait for what is given back
+                self._end()
+                await asyncio.sleep(0)
         except (Exception, asyncio.CancelledError) as error:
             self._error = error
         except BaseException as error:
@@ -236,4 +239,11 @@ class _Flight(Generic[H]):
         if not self.ended:
             self.task.cancel()
             self._end()
-        await asyncio.wait([self.task])
+        await _ended(self.task)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for a task, whatever becomes of it."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    task.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
+    await ended

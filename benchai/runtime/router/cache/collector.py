@@ -8,6 +8,8 @@ import orjson
 
 from benchai.runtime.router.cache.chunks import COMMON, ENDINGS, WHOLE
 
+#: A whole reply of /v1/completions, as it names itself.
+TEXT = "text_completion"
 #: Bytes of a stream that are collected at most.
 CAP = 4 * 1024 * 1024
 # of what does not come in pieces, the last is right
@@ -22,21 +24,63 @@ class _Pieces(list[str]):
     """A text that came in pieces."""
 
 
-class Collector:
-    """Reads one stream of chat completion chunks, cut into pieces anywhere.
+class _Choice:
+    """One choice as it comes: of a text completion it has no message."""
 
-    It never fails: what it does not understand, a second choice, an error in the stream and more bytes than ``cap``
-    make it give up, and there is no reply then.
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+        self.message: dict[str, Any] = {}
+        self.calls: dict[int, dict[str, Any]] = {}
+
+    @property
+    def finish_reason(self) -> str | None:
+        found = self.fields.get("finish_reason")
+        return found if isinstance(found, str) else None
+
+    def add(self, choice: dict[str, Any]) -> None:
+        delta = choice.pop("delta", None) or {}
+        calls = delta.pop("tool_calls", None) or ()
+        if "function_call" in delta:
+            raise _GiveUp("the outdated form of a call")
+        _merge(self.fields, choice)
+        _merge(self.message, delta)
+        for call in calls:
+            self._add_call(call)
+
+    def _add_call(self, call: dict[str, Any]) -> None:
+        known = self.calls.setdefault(call.pop("index"), {})
+        for name in ("id", "type"):
+            if known.get(name) and call.get(name) not in (None, "", known[name]):
+                raise _GiveUp("two calls of one number")
+        if _name(known) and _name(call):
+            # a repetition, or a further piece of the name: nobody can tell
+            raise _GiveUp("a call is named twice")
+        _merge(known, call)
+
+    def whole(self, index: int) -> dict[str, Any]:
+        choice: dict[str, Any] = _whole(self.fields) | {"index": index}
+        if "text" in choice:
+            return choice
+        message = _whole(self.message)
+        if self.calls:
+            message["tool_calls"] = [_whole(self.calls[number]) for number in sorted(self.calls)]
+        return choice | {"message": message}
+
+
+class Collector:
+    """Reads one stream of completion chunks, of a chat or of a text, cut into pieces anywhere.
+
+    It never fails: what it does not understand, more than ``choices`` choices, an error in the stream and more bytes
+    than ``cap`` make it give up, and there is no reply then.
     """
 
-    def __init__(self, cap: int = CAP) -> None:
+    def __init__(self, cap: int = CAP, choices: int = 1) -> None:
         self._left = cap
+        self._most = choices
         self._rest: list[bytes] = []
         self._data: list[bytes] = []
         self._reply: dict[str, Any] = {}
-        self._choice: dict[str, Any] = {}
-        self._message: dict[str, Any] = {}
-        self._calls: dict[int, dict[str, Any]] = {}
+        self._choices: dict[int, _Choice] = {}
         self.done = False
         self.gave_up: str | None = None
 
@@ -67,9 +111,9 @@ class Collector:
 
     @property
     def finish_reason(self) -> str | None:
-        """How the reply ended; None while it has not."""
-        found = self._choice.get("finish_reason")
-        return found if isinstance(found, str) else None
+        """How the reply ended, that of the first choice; None while a choice has not."""
+        ends = [self._choices[index].finish_reason for index in sorted(self._choices)]
+        return ends[0] if all(ends) and ends else None
 
     def reply(self) -> dict[str, Any] | None:
         """``whole`` of a reply that came to a regular end; None of one that was cut."""
@@ -82,18 +126,16 @@ class Collector:
         """
         if not self.done or self.gave_up is not None or self.finish_reason is None:
             return None
-        message = _whole(self._message)
-        if self._calls:
-            message["tool_calls"] = [_whole(self._calls[index]) for index in sorted(self._calls)]
-        reply: dict[str, Any] = _whole(self._reply) | {"object": WHOLE}
-        reply["choices"] = [_whole(self._choice) | {"index": 0, "message": message}]
+        choices = [self._choices[index].whole(index) for index in sorted(self._choices)]
+        reply: dict[str, Any] = _whole(self._reply) | {"object": TEXT if "text" in choices[0] else WHOLE}
+        reply["choices"] = choices
         reply.pop("usage", None)
         return reply if self.usage is None else reply | {"usage": self.usage}
 
     def _give_up(self, why: str) -> None:
         self.gave_up = why
         self._rest, self._data = [], []
-        self._reply, self._choice, self._message, self._calls = {}, {}, {}, {}
+        self._reply, self._choices = {}, {}
 
     def _line(self, line: bytes) -> None:
         if line.startswith(b"data:"):
@@ -112,6 +154,9 @@ class Collector:
             self.done = True
             return
         chunk = orjson.loads(data)
+        if chunk is None:
+            # llama-server begins a stream of several prompts with it
+            return
         if chunk.get("error") is not None:
             raise _GiveUp("an error")
         choices = chunk.pop("choices", None) or ()
@@ -123,26 +168,10 @@ class Collector:
             self._add_choice(choice)
 
     def _add_choice(self, choice: dict[str, Any]) -> None:
-        if choice.pop("index", 0) != 0:
+        index = choice.pop("index", 0)
+        if not isinstance(index, int) or not 0 <= index < self._most:
             raise _GiveUp("several choices")
-        delta = choice.pop("delta", None) or {}
-        calls = delta.pop("tool_calls", None) or ()
-        if "function_call" in delta:
-            raise _GiveUp("the outdated form of a call")
-        _merge(self._choice, choice)
-        _merge(self._message, delta)
-        for call in calls:
-            self._add_call(call)
-
-    def _add_call(self, call: dict[str, Any]) -> None:
-        known = self._calls.setdefault(call.pop("index"), {})
-        for name in ("id", "type"):
-            if known.get(name) and call.get(name) not in (None, "", known[name]):
-                raise _GiveUp("two calls of one number")
-        if _name(known) and _name(call):
-            # a repetition, or a further piece of the name: nobody can tell
-            raise _GiveUp("a call is named twice")
-        _merge(known, call)
+        self._choices.setdefault(index, _Choice()).add(choice)
 
 
 def _name(call: dict[str, Any]) -> Any:

@@ -83,6 +83,7 @@ class ExactCache:
     ) -> None:
         self.database = Database(file, report)
         self._limit, self._max_age, self._clock = size * MIB, max_age, clock
+        self._front_mib = front
         self._front = _Front(int(min(front, size) * MIB))
         self._seen: dict[str, bytes] = {}
         self._used: dict[bytes, int] = {}
@@ -91,6 +92,11 @@ class ExactCache:
         self._noted = 0.0
         self._mark: tuple[int, int] | None = None
         self._generation = 0
+
+    def apply(self, *, size: int, max_age: float) -> None:
+        """Take other bounds; what is beyond them goes with the next replies."""
+        self._limit, self._max_age = size * MIB, max_age
+        self._front.bound(int(min(self._front_mib, size) * MIB))
 
     def key(self, identity: Identity, body: Mapping[str, Any]) -> bytes | None:
         """The key of a request; None where it has none, or where a file of the model is not the one its engine read."""
@@ -107,8 +113,10 @@ class ExactCache:
             key: What ``key`` gave.
             usage: Whether a reply without its usage is of no use: true unless a stream without usage was asked for.
         """
-        self._notice_clear()
         now = self._clock()
+        if key in self._front:
+            # what is only in the file needs no look
+            self._notice_clear()
         entry = self._front.get(key) or self._find(key)
         found = entry is not None and -_SKEW <= now - entry.created <= self._max_age and (entry.has_usage or not usage)
         self._note(now, key if found else None)
@@ -228,6 +236,9 @@ class _Front:
         self._limit, self._bytes = limit, 0
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._entries
+
     def get(self, key: bytes) -> Entry | None:
         entry = self._entries.get(key)
         if entry is not None:
@@ -238,6 +249,10 @@ class _Front:
         self.drop(key)
         self._entries[key] = entry
         self._bytes += len(entry.reply) + ROW_BYTES
+        self.bound(self._limit)
+
+    def bound(self, limit: int) -> None:
+        self._limit = limit
         while self._bytes > self._limit:
             self.drop(next(iter(self._entries)))
 

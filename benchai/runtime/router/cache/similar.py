@@ -63,12 +63,14 @@ class SimilarHit(NamedTuple):
         similarity: Cosine of the two embeddings.
         text: What the user asked then.
         shadow: Whether the model is to answer all the same; its reply goes to ``SimilarCache.judge``.
+        settings: Under which it was found: it tells about no others.
     """
 
     reply: bytes
     similarity: float
     text: str
     shadow: bool
+    settings: str
 
 
 def asked(body: Mapping[str, Any]) -> str | None:
@@ -153,7 +155,7 @@ class SimilarCache:
             reply = self._exact.get(key, usage=usage) if same_meaning(text, other) else None
             if reply is not None:
                 shadow = verdict == "trial" or self._chance() < self._config.shadow
-                return SimilarHit(reply, similarity, other, shadow)
+                return SimilarHit(reply, similarity, other, shadow, self._settings)
         return None
 
     async def add(self, identity: Identity, body: Mapping[str, Any], key: bytes) -> None:
@@ -172,8 +174,9 @@ class SimilarCache:
         """Compare what a shadow run would have given with what the model said. Whether they agree."""
         agreed = same_reply(orjson.loads(hit.reply), reply)
         before = self.verdict
-        self._runs = [*self._runs[1 - COUNTED :], agreed]
-        row = (self._settings, self._clock(), hit.similarity, agreed)
+        if hit.settings == self._settings:
+            self._runs = [*self._runs[1 - COUNTED :], agreed]
+        row = (hit.settings, self._clock(), hit.similarity, agreed)
         self._database.write(lambda opened: _record(opened, row))
         if self.verdict != before:
             low, high = self.estimate.bounds
