@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from benchai.agents.images import data_url, read_image, with_images
 from benchai.agents.model import Models
@@ -23,19 +23,26 @@ from benchai.graphs.context import RunContext
 from benchai.graphs.execution import Approver, Beginning, Execution, Graph
 from benchai.graphs.guards import Budget, Ledger
 from benchai.graphs.loader import load_workflows
+from benchai.graphs.memories import Memories
 from benchai.graphs.registry import Workflow, WorkflowRegistry
+from benchai.graphs.remembering import Remembering
+from benchai.graphs.rows import Rows
 from benchai.graphs.running import Done, Run, result_of, spent_before
 from benchai.runtime.attached import AttachedFleet
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoints
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.serving import models_of, running_server
+from benchai.runtime.usage.log import UsageLog
 from benchai.tools.mcp import mcp_tools
 from benchai.tools.permissions import Permissions
 from benchai.tools.registry import ToolRegistry
 from benchai.tools.selection import select_tools
 from benchai.tools.tool import ToolContext
 from benchai.tracing.tracer import Tracer, tracing
+
+if TYPE_CHECKING:
+    from benchai.memory.extract import Extractor
 
 
 class Bench:
@@ -50,6 +57,7 @@ class Bench:
         tools: ToolRegistry | None = None,
         tracer: Tracer | None = None,
         endpoints: Endpoints | None = None,
+        memories: Memories | None = None,
     ) -> None:
         self.loaded = loaded
         self.registry = registry
@@ -59,8 +67,10 @@ class Bench:
         self._graphs: dict[str, Graph] = {}
         self._problems: list[str] = []
         self._models = Models()
+        self._usage: UsageLog | None = None
         self._tracer = tracer or Tracer()
         self._endpoints, self._fleet = (endpoints, None) if endpoints is not None else self._choose_fleet()
+        self._remembering = Remembering(memories or Memories(loaded, self._endpoints), self._learns())
         self._tools = tools if tools is not None else select_tools(loaded.config.tools)
         self._permissions = Permissions.from_config(loaded.config.tools)
 
@@ -74,6 +84,8 @@ class Bench:
         roles: Mapping[str, str] | None = None,
         trace: Path | str | None = None,
         endpoints: Endpoints | None = None,
+        usage: bool = True,
+        memories: Memories | None = None,
     ) -> AsyncIterator[Self]:
         """Open a bench; leaving stops every model it started.
 
@@ -84,6 +96,8 @@ class Bench:
             trace: Runs append their spans to this file, as OTLP JSON lines; OTEL_EXPORTER_OTLP_ENDPOINT sends them
                 to a collector, too.
             endpoints: Where the models answer; default: a running server's fleet, or one of its own.
+            usage: Whether each call of a model leaves a usage row, unless ``usage.enabled`` is false.
+            memories: Opens the memory; default: a running server's, or that of the configuration.
 
         Raises:
             ConfigError: the configuration is wrong.
@@ -96,7 +110,10 @@ class Bench:
         async with AsyncExitStack() as stack:
             tracer = await stack.enter_async_context(tracing(trace))
             threads = await stack.enter_async_context(open_threads(loaded.config.threads))
-            bench = cls(loaded, registry, threads, folder, tracer=tracer, endpoints=endpoints)
+            bench = cls(loaded, registry, threads, folder, tracer=tracer, endpoints=endpoints, memories=memories)
+            if usage and loaded.config.usage.enabled:
+                await stack.enter_async_context(bench._with_usage())
+            await stack.enter_async_context(bench._with_notes())
             await stack.enter_async_context(bench._with_mcp())
             await stack.enter_async_context(bench._models)
             if bench._fleet is not None:
@@ -105,6 +122,39 @@ class Bench:
                 yield bench
             finally:
                 await bench._end_runs()
+                await bench.kept()
+
+    @asynccontextmanager
+    async def _with_usage(self) -> AsyncIterator[None]:
+        """Keep the usage rows of this bench's calls; a server attached to hands out leases, and sees no calls."""
+        self._usage = UsageLog(self.loaded.config.usage, emit=self._broadcast)
+        try:
+            yield
+        finally:
+            await in_background(self._usage.close)
+
+    @asynccontextmanager
+    async def _with_notes(self) -> AsyncIterator[None]:
+        """Offer the tools of the configured vault for as long as the context is open.
+
+        Raises:
+            UsageError: it is no vault.
+        """
+        path = self.loaded.config.memory.vault
+        if path is None:
+            yield
+            return
+        from benchai.memory.vault.notes import VaultNotes
+        from benchai.memory.vault.vault import find_vault
+        from benchai.tools.notes import note_tools
+
+        notes = VaultNotes(find_vault(Path(self.loaded.resolve(path))))
+        try:
+            for tool in note_tools(notes):
+                self._tools.add(tool)
+            yield
+        finally:
+            await notes.close()
 
     @asynccontextmanager
     async def _with_mcp(self) -> AsyncIterator[None]:
@@ -155,6 +205,8 @@ class Bench:
         ledger: Ledger | None = None,
         approver: Approver | None = None,
         approve_plan: bool = False,
+        user: str | None = None,
+        said: str | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Run a workflow and yield its events, the last one a ``Result``.
 
@@ -172,6 +224,9 @@ class Bench:
             approver: Decides on what the permissions ask for, given the questions; None, or an approver that
                 returns None, ends the run with ``stop_reason`` "awaiting_approval".
             approve_plan: Whether a plan is put to the approver before work begins.
+            user: Whose memory it recalls from and is kept in; default: that of the local user.
+            said: What of the task is new, where the task repeats what was said before: this is what the memory is
+                asked for and keeps; default: all of it.
 
         Raises:
             UsageError: no such workflow, an empty or oversized task, an unknown input or checkpoint, an image that
@@ -184,7 +239,8 @@ class Bench:
         check_thread_id(thread_id)
         self._check_roles(chosen, bool(images))
         question = with_images(task, [await in_background(_read, image) for image in images])
-        beginning = Beginning(chosen.start(question, inputs or {}), checkpoint=checkpoint)
+        state = chosen.start(question, inputs or {})
+        beginning = Beginning(state, checkpoint=checkpoint)
         run = Run(
             workflow=chosen,
             task=task,
@@ -193,9 +249,13 @@ class Bench:
             ledger=ledger or Ledger(budget or self.default_budget(chosen)),
             approver=approver,
             approve_plan=approve_plan,
+            user=user,
+            said=said,
         )
         if checkpoint is not None:
             await self.threads.check_checkpoint(run.thread_id, checkpoint)
+        if (remembered := await self._remembering.recalled(run)) is not None:
+            state["messages"].insert(0, remembered)
         async with aclosing(self._events(run)) as events:
             async for event in events:
                 yield event
@@ -255,6 +315,10 @@ class Bench:
         steps = budgets.steps or (workflow.steps if workflow else Workflow.steps)
         return Budget(steps, budgets.tokens, budgets.seconds)
 
+    async def kept(self) -> None:
+        """Wait until the memory holds what the runs so far have said."""
+        await self._remembering.kept()
+
     def drain(self) -> None:
         """Stop all runs at their next step boundary, each with a checkpoint to go on from."""
         for run in self._runs:
@@ -295,6 +359,7 @@ class Bench:
                     for problem in self._tracer.problems():
                         run.emit(Notice(text=problem))
                     run.end(output, reason)
+                self._remembering.keep(run, output, reason)
                 return output, reason
             except asyncio.CancelledError:
                 reason = "cancelled"
@@ -309,10 +374,11 @@ class Bench:
 
     def _execution(self, run: Run) -> Execution:
         emit = self._emitter(run)
+        rows = Rows(self._usage, run.workflow.name, run.thread_id) if self._usage is not None else None
         context = RunContext(
             agents=Agents(self._endpoints, emit, self._models),
             tools=self._tools,
-            tool_context=ToolContext(self.workspace, self.threads.results(run.thread_id)),
+            tool_context=ToolContext(self.workspace, self.threads.results(run.thread_id), self._remembering.of(run)),
             ledger=run.ledger,
             emit=emit,
             acting=Acting(self._permissions, self.threads.journal(run.thread_id)),
@@ -322,8 +388,23 @@ class Bench:
             model_of=self._model_of,
             routing=self.loaded.config.routing,
             fit_together=self._endpoints.fit_together,
+            record=rows.take if rows is not None else None,
         )
         return Execution(run.workflow, self._graph(run.workflow), context, run.thread_id, run.approver, run.control)
+
+    def _learns(self) -> Callable[[], Extractor] | None:
+        """What takes facts from runs; None where nothing is learned by itself."""
+        if self.loaded.config.memory.learn != "after_run":
+            return None
+
+        def extractor() -> Extractor:
+            from benchai.graphs.learning import ROLE, asks
+            from benchai.memory.extract import Extractor
+
+            agents = Agents(self._endpoints, self._broadcast, self._models)
+            return Extractor(asks(agents), self._model_of(ROLE))
+
+        return extractor
 
     def _is_served(self, role: str) -> bool:
         """Whether a model serves a role."""

@@ -16,6 +16,7 @@ from benchai.errors import (
     EndpointNotReady,
     ReplyBroken,
     UnreadableCall,
+    UsageError,
 )
 from benchai.runtime.endpoints import Endpoint
 
@@ -68,6 +69,11 @@ def cut_before_answer(endpoint: Endpoint, max_tokens: int) -> EmptyReply:
         f"the model {endpoint.model!r} spent all {max_tokens} tokens before it answered",
         hint=f"raise models.{endpoint.model}.max_tokens, or switch its thinking off",
     )
+
+
+def no_vision(endpoint: Endpoint, hint: str) -> UsageError:
+    """An image was given to a model that reads text alone; ``hint`` says who sees it."""
+    return UsageError(f"the model {endpoint.model!r} of the role {endpoint.role!r} sees no images", hint=hint)
 
 
 def too_long(endpoint: Endpoint) -> EndpointError:

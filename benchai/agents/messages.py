@@ -11,6 +11,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, Human
 
 UNREADABLE = "unreadable_arguments"
 ASIDE = "benchai_aside"
+#: Who speaks where the memory does, and what it says first.
+MEMORY = "memory"
+RECALLED = "From earlier conversations; it may be out of date:"
 INTERRUPTED = "Error: the call was interrupted, there is no result"
 #: Where a reply's metadata keep the blanks around its text, (before, after): a text that was cut goes on behind them.
 BLANKS = "benchai_blanks"
@@ -99,6 +102,11 @@ def _is_json(text: str) -> bool:
 def aside(text: str) -> HumanMessage:
     """What the framework says to a model in the user's place; no question of the user's."""
     return HumanMessage(text, additional_kwargs={ASIDE: True})
+
+
+def recalled(text: str) -> HumanMessage:
+    """What the memory holds on a task, as a message before it."""
+    return HumanMessage(f"{RECALLED}\n{text}", name=MEMORY, additional_kwargs={ASIDE: True})
 
 
 def is_question(message: AnyMessage) -> bool:

@@ -7,6 +7,7 @@ message on each call, and LangChain's objects for each piece of a stream.
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -110,17 +111,19 @@ def _soon(endpoint: Endpoint) -> float:
 
 @dataclass
 class Gathered:
-    """A reply as it comes in, piece by piece."""
+    """A reply as it comes in, piece by piece; ``first`` is the moment of the first, by ``time.monotonic``."""
 
     text: list[str] = field(default_factory=list)
     calls: dict[int, ToolCallChunk] = field(default_factory=dict)
     finish_reason: str | None = None
     usage: UsageMetadata | None = None
     begun: bool = False
+    first: float = 0.0
 
     def add(self, chunk: Chunk) -> str:
         """Take one piece; returns the text in it."""
-        self.begun = True
+        if not self.begun:
+            self.begun, self.first = True, time.monotonic()
         if chunk.get("usage"):
             self.usage = usage_of(chunk["usage"])
         text = ""

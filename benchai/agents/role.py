@@ -25,7 +25,6 @@ from benchai.errors import (
     ReplyBroken,
     Unavailable,
     UnreadableCall,
-    UsageError,
 )
 from benchai.events import Delta, Emit, Notice
 from benchai.runtime.endpoints import Endpoint, Endpoints
@@ -35,10 +34,12 @@ RETRIES = 3
 # a run rather waits so many seconds for a model that restarts than fails
 PATIENCE = 10.0
 LONGEST_PAUSE = 5.0
-#: Where a reply's metadata name the model of benchai.yaml that gave it, its context in tokens, and the seconds it took.
+#: Where a reply's metadata name the model of benchai.yaml that gave it, its context in tokens, the seconds it took,
+#: and those to its first piece.
 MODEL = "benchai_model"
 N_CTX = "benchai_n_ctx"
 SECONDS = "benchai_seconds"
+FIRST = "benchai_first"
 
 
 class Window(Protocol):
@@ -159,7 +160,8 @@ class RoleAgent:
             if request.window is not None:
                 request = replace(request, messages=await request.window.view(request, endpoint))
             if endpoint.vision is False and any(has_image(message) for message in request.messages):
-                raise no_vision(endpoint)
+                hint = f"give the role vision a model with mmproj, or set models.{endpoint.model}.mmproj"
+                raise faults.no_vision(endpoint, hint)
             limit = request.limit(endpoint)
             whole = asyncio.timeout(endpoint.total_timeout)
             began = time.monotonic()
@@ -174,7 +176,9 @@ class RoleAgent:
                     # before the lease is given back: the next one is for a model that has proven to work
                     endpoint.suspect(silent)
                 raise faults.explain(error, endpoint, begun=reply.begun) from error
-            return self._whole(reply, endpoint, limit, time.monotonic() - began)
+            whole_reply = self._whole(reply, endpoint, limit, time.monotonic() - began)
+            whole_reply.response_metadata[FIRST] = reply.first - began
+            return whole_reply
 
     async def _stream(self, endpoint: Endpoint, request: Request, limit: int, reply: Gathered) -> None:
         """Fill ``reply``; what has come is there when it breaks off."""
@@ -242,12 +246,6 @@ class _Tries:
             return fault.retry_after
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         return max(min(fault.retry_after, 60.0), self._pause)
-
-
-def no_vision(endpoint: Endpoint) -> UsageError:
-    """The error for an image that was given to a model that reads text alone."""
-    hint = f"give the role vision a model with mmproj, or set models.{endpoint.model}.mmproj"
-    return UsageError(f"the model {endpoint.model!r} of the role {endpoint.role!r} sees no images", hint=hint)
 
 
 Answer = Callable[[Request], Awaitable[AIMessage]]

@@ -14,10 +14,13 @@ from typing import Any
 import aiohttp
 
 from benchai.runtime.connections import Connections
+from benchai.runtime.responses import Response
 
 # the end of a stream usually comes right behind its last event; where it does not, the connection is not kept
 END_SECONDS = 0.1
 DONE = b"[DONE]"
+#: From this status on an answer is an error.
+BAD = 400
 
 
 class ServerError(Exception):
@@ -61,9 +64,9 @@ class Wire:
         url = base_url.rstrip("/") + "/chat/completions"
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         async with self._connections.post(url, data, api_key=api_key, remote=remote) as response:
-            if not response.ok:
+            if response.status >= BAD:
                 raise await _refusal(response)
-            async with aclosing(events(response.content.iter_any())) as found:
+            async with aclosing(events(aiter(response))) as found:
                 async for event in found:
                     if event.startswith(DONE):
                         break
@@ -71,7 +74,7 @@ class Wire:
                     if isinstance(chunk, Mapping) and chunk.get("error"):
                         raise ServerError(chunk)
                     yield chunk
-            await _read_to_end(response.content)
+            await _read_to_end(response)
 
 
 async def events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -91,18 +94,17 @@ async def events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         yield b"\n".join(data)
 
 
-async def _read_to_end(content: aiohttp.StreamReader) -> None:
+async def _read_to_end(response: Response) -> None:
     # a whole reply is none the worse for what comes after it
     with suppress(aiohttp.ClientError, TimeoutError):
         async with asyncio.timeout(END_SECONDS):
-            while not content.at_eof():
-                await content.readany()
+            await response.read()
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> ServerError:
-    text = (await response.text(errors="replace")).strip()
+async def _refusal(response: Response) -> ServerError:
+    text = (await response.read()).decode(errors="replace").strip()
     try:
         body = json.loads(text)
     except ValueError:
         body = text
-    return ServerError(body, response.status, response.headers.get("Retry-After"))
+    return ServerError(body, response.status, response.headers.get("retry-after"))

@@ -11,7 +11,25 @@ from typing import Annotated
 
 import typer
 
-from benchai.cli import cache, config, doctor, fleet, keys, models, route, run, serve, stats, threads, workflows
+from benchai.cli import (
+    cache,
+    config,
+    doctor,
+    fleet,
+    keys,
+    memory,
+    memory_add,
+    memory_files,
+    memory_learn,
+    memory_upkeep,
+    models,
+    route,
+    run,
+    serve,
+    stats,
+    threads,
+    workflows,
+)
 
 FULL = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
@@ -32,6 +50,20 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(config.app, name="config")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(keys.app, name="keys")
+memory.app.command("add")(memory_add.add)
+memory.app.command("add-vault")(memory_add.add_vault)
+memory.app.command("learn")(memory_learn.learn)
+memory.app.command("distil")(memory_learn.distil)
+memory.app.command("audit")(memory_learn.audit)
+memory.app.command("label")(memory_learn.label)
+memory.app.command("tune")(memory_learn.tune)
+memory.app.command("export")(memory_files.export)
+memory.app.command("import")(memory_files.import_)
+memory.app.command("stats")(memory_upkeep.stats)
+memory.app.command("verify")(memory_upkeep.verify)
+memory.app.command("rebuild")(memory_upkeep.rebuild)
+memory.app.command("vacuum")(memory_upkeep.vacuum)
+app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
 app.add_typer(threads.app, name="threads")
 app.add_typer(stats.app, name="stats")

@@ -16,12 +16,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 5.0
 
 
-class Interrupted(Exception):
-    """A signal ended the coroutine; all it had open is closed."""
+class Interrupted(SystemExit):
+    """A signal ended the coroutine; all it had open is closed. Left alone, it ends the process without a word."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
         self.exit_code = 128 + number
+        super().__init__(self.exit_code)
 
 
 @dataclass

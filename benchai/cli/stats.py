@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 NO_ROWS = (
-    "there are no usage rows yet: each request to the address of benchai serve leaves one"
+    "there are no usage rows yet: each request to the address of benchai serve, and each call of a run, leaves one"
     " (unless usage.enabled is false)"
 )
 

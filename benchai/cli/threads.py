@@ -62,9 +62,13 @@ def show(
 
 @app.command()
 def delete(thread: ThreadArgument, config: ConfigOption = None) -> None:
-    """Delete a thread with all that is kept of it."""
+    """Delete a thread with all that is kept of it, in the memory, too."""
+    from benchai.cli.memory_threads import forget_thread
+
     _in_store(lambda store: store.delete(thread), config)
-    typer.echo(f"deleted {thread}", err=True)
+    _say_aside(f"deleted {thread}")
+    if forgot := forget_thread(thread, config):
+        _say_aside(f"the memory forgot {forgot}")
 
 
 def _show_messages(thread: str, config: Path | None, json: bool) -> None:
@@ -146,6 +150,12 @@ def _say(line: str) -> None:
     from benchai.cli.render import safe
 
     typer.echo(safe(line))
+
+
+def _say_aside(line: str) -> None:
+    from benchai.cli.render import safe
+
+    typer.echo(safe(line), err=True)
 
 
 def _as_json(message: AnyMessage) -> dict[str, Any]:

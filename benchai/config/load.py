@@ -68,6 +68,18 @@ class LoadedConfig:
             return cached_file(model.hf)
         return None
 
+    def is_bundled(self, role: str) -> bool:
+        """Whether the bundled demonstration model serves a role."""
+        name = self.config.role_map().get(role)
+        file = self.config.models[name].file if name is not None else None
+        return file is not None and file.startswith(BUILTIN)
+
+    @property
+    def memory_folder(self) -> Path:
+        """Where the memory lies."""
+        path = self.config.memory.path
+        return self.resolve(path) if path else paths.data_dir() / "memory"
+
     def model_for(self, role: str) -> tuple[str, ModelConfig]:
         """Name and settings of the model that serves a role.
 

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from benchai.config.cache import CacheConfig
 from benchai.config.fleet import EngineConfig, FleetConfig, RouterConfig, TokenCaps
 from benchai.config.hub import split_reference
+from benchai.config.memory import MemoryConfig
 from benchai.config.routing import RoutingConfig
 from benchai.config.section import (
     REASONING_ROLES,
@@ -245,6 +246,7 @@ class Config(Section):
     server: ServerConfig = Field(default_factory=ServerConfig)
     usage: UsageConfig = Field(default_factory=UsageConfig)
     cache: CacheConfig = Field(default_factory=CacheConfig)
+    memory: MemoryConfig = Field(default_factory=MemoryConfig)
 
     @field_validator("models")
     @classmethod

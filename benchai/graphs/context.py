@@ -59,6 +59,7 @@ class RunContext:
         model_of: The name of the model that serves a role.
         routing: What the configuration adds to the router's tables.
         fit_together: Whether the models of some roles can run at the same time; False where that is not known.
+        record: Keeps the usage row of each call of a model; without a reply of one that failed.
     """
 
     agents: Agents
@@ -73,6 +74,7 @@ class RunContext:
     model_of: Callable[[str], str] = str
     routing: RoutingConfig | None = None
     fit_together: Callable[[Collection[str]], Awaitable[bool]] = _unknown
+    record: Callable[[ModelCall, Request, AIMessage | None], None] | None = None
 
     async def call(
         self,
@@ -147,7 +149,7 @@ class RunContext:
         async def answer(request: Request) -> AIMessage:
             step = self.ledger.begin_step(wrap_up)
             limit = min(request.max_tokens or self.ledger.tokens_left, self.ledger.tokens_left)
-            attempts = Attempts(partial(self._failed, step, role))
+            attempts = Attempts(partial(self._failed, step, role, request))
             limited = replace(request, max_tokens=limit, patience=self.ledger.seconds_left, attempts=attempts)
             try:
                 reply = await self.agents.role(role).answer(limited)
@@ -155,25 +157,29 @@ class RunContext:
                 attempts.end("repaired" if isinstance(error, request.mendable) else "given_up")
                 raise
             self.ledger.add(reply)
-            self.emit(_model_call(step, role, reply))
+            self._tell(_model_call(step, role, reply), request, reply)
             return reply
 
         return answer
 
-    def _failed(self, step: int, role: str, failure: Failure, then: Then) -> None:
+    def _failed(self, step: int, role: str, request: Request, failure: Failure, then: Then) -> None:
         """Tell of a call that failed."""
-        self.emit(
-            ModelCall(
-                time=failure.time,
-                step=step,
-                role=role,
-                model=failure.model or self.model_of(role),
-                seconds=round(failure.seconds, 4),
-                error=failure.kind,
-                detail=failure.detail,
-                then=then,
-            )
+        call = ModelCall(
+            time=failure.time,
+            step=step,
+            role=role,
+            model=failure.model or self.model_of(role),
+            seconds=round(failure.seconds, 4),
+            error=failure.kind,
+            detail=failure.detail,
+            then=then,
         )
+        self._tell(call, request, None)
+
+    def _tell(self, call: ModelCall, request: Request, reply: AIMessage | None) -> None:
+        self.emit(call)
+        if self.record is not None:
+            self.record(call, request, reply)
 
     def window(self, role: str, state: Compaction | None = None) -> Context:
         """Keeps a conversation within the context of a role's model; its old turns are summarised by that model."""

@@ -13,7 +13,7 @@ import aiosqlite
 from filelock import FileLock, Timeout
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from benchai.errors import BenchAIError
+from benchai.errors import ThreadsError
 from benchai.graphs.saver import Durable, LoopSqliteSaver, Rider, open_saver
 
 TABLES = """
@@ -163,18 +163,19 @@ async def open_sqlite(file: Path, durable: Durable = "normal") -> AsyncIterator[
         durable: What a power loss may cost; see ``saver.Durable``.
 
     Raises:
-        BenchAIError: the file cannot be made or opened, or is no SQLite database.
+        ThreadsError: the file cannot be made or opened, or is no SQLite database.
     """
     async with AsyncExitStack() as stack:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            # first: a file that cannot be opened would leave the other's thread behind, which then fails aloud
+            saver = stack.enter_context(open_saver(file, durable))
             # each statement commits itself: a transaction that waited for the event loop would hold the saver up,
             # and with it the loop
             opening = aiosqlite.connect(file, timeout=BUSY_SECONDS, isolation_level=None)
             connection = await stack.enter_async_context(opening)
-            saver = stack.enter_context(open_saver(file, durable))
             await connection.executescript(TABLES)
         except (OSError, sqlite3.Error) as error:
             hint = "check its folder's permissions, move the file away if it is damaged, or set BENCHAI_HOME"
-            raise BenchAIError(f"the threads in {str(file)!r} cannot be opened: {error}", hint=hint) from error
+            raise ThreadsError(f"the threads in {str(file)!r} cannot be opened: {error}", hint=hint) from error
         yield SqliteDatabase(connection, saver, file.parent)

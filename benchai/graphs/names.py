@@ -13,6 +13,7 @@ BUILTIN = (
     "evaluator-optimizer",
     "planner-coder-reviewer",
     "vision",
+    "rag",
     "router",
 )
 

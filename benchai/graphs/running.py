@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from typing import Any
 from langgraph.runtime import RunControl
 
 from benchai.errors import BenchAIError, Refused
-from benchai.events import ApprovalRequested, Delta, Event, ModelCall, Result, RunStarted, StopReason
+from benchai.events import ApprovalRequested, Delta, Event, ModelCall, Result, RunStarted, StopReason, ToolCall
 from benchai.graphs.checkpoints import ThreadStore
 from benchai.graphs.execution import Approver, Beginning
 from benchai.graphs.guards import Ledger
@@ -21,6 +22,8 @@ from benchai.graphs.registry import Workflow
 
 # an event is kept at the next checkpoint, or so many seconds later
 LATEST = 1.0
+# characters of what a run is remembered to have done
+LONGEST_STEP = 300
 
 
 class Done(Event):
@@ -45,6 +48,9 @@ class Run:
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     working: asyncio.Task[tuple[str, StopReason]] | None = None
     result: Result | None = None
+    did: list[str] = field(default_factory=list)
+    user: str | None = None
+    said: str | None = None
     _unkept: list[Event] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
     _row: Callable[[Event], tuple[str, str, str]] | None = None
@@ -52,6 +58,8 @@ class Run:
     def emit(self, event: Event) -> None:
         """Hand an event out; all but pieces of text are kept with the thread, too, up to the result."""
         self.events.put_nowait(event)
+        if isinstance(event, ToolCall):
+            self.did.append(f"{event.name} {json.dumps(event.arguments, ensure_ascii=False)}"[:LONGEST_STEP])
         if not isinstance(event, Delta) and self.result is None:
             self._unkept.append(event)
             self._more.set()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from langchain_core.messages import AnyMessage
 
-from benchai.agents.messages import is_question, last_question
+from benchai.agents.messages import MEMORY, is_question, last_question
 
 EARLIER_TURNS = 6
 EARLIER_CHARS = 600
@@ -31,4 +31,5 @@ def numbered(lines: Sequence[str]) -> str:
 def _line(message: AnyMessage) -> str:
     text = " ".join(str(message.text).split())
     shortened = text if len(text) <= EARLIER_CHARS else text[:EARLIER_CHARS] + " ..."
-    return f"{'user' if is_question(message) else 'agent'}: {shortened}"
+    who = "user" if is_question(message) else "memory" if message.name == MEMORY else "agent"
+    return f"{who}: {shortened}"

@@ -1,8 +1,8 @@
 """Exact arithmetic on fractions with bounds on size, for the calculator.
 
 A value is a fraction. Roots, and fractions that outgrow the bounds, are rounded to 60 significant digits and
-marked as no longer exact; 12 of these digits are shown: more are copied wrongly by small models. No operation builds a number far beyond the bounds,
-so none takes long: the size of a power is estimated before it is computed.
+marked as no longer exact; 12 of these digits are shown, since small models copy more of them wrongly. No operation
+builds a number far beyond the bounds, so none takes long: the size of a power is estimated before it is computed.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from benchai.errors import ToolError, UsageError
 from benchai.tools.calculator import CALCULATOR
 from benchai.tools.clock import CURRENT_TIME
 from benchai.tools.files import LIST_FILES, READ_FILE
+from benchai.tools.memory import MEMORY_TOOLS
 from benchai.tools.run_code import PYTHON, SHELL
 from benchai.tools.search import SEARCH_FILES
 from benchai.tools.tool import (
@@ -78,4 +79,4 @@ class ToolRegistry:
 def builtin_tools() -> ToolRegistry:
     """Return a new registry with every tool of the package; `benchai.tools.selection` says which are offered."""
     every = (CALCULATOR, CURRENT_TIME, LIST_FILES, READ_FILE, SEARCH_FILES, WRITE_FILE, EDIT_FILE, SHELL, PYTHON)
-    return ToolRegistry([*every, WEB_FETCH])
+    return ToolRegistry([*every, WEB_FETCH, *MEMORY_TOOLS])

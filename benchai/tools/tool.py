@@ -12,12 +12,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchai.errors import ToolError, UsageError, nearest
 from benchai.tools.schema import compact_schema, signature
+
+if TYPE_CHECKING:
+    from benchai.tools.memory import Recollection
 
 __all__ = ["RESULTS", "Permission", "Tool", "ToolArgs", "ToolContext", "ToolResult", "guess_for", "shorten"]
 
@@ -38,11 +41,13 @@ class ToolContext:
     """What a tool may know of the run that calls it.
 
     `workspace` is the only folder that file tools touch; it is stored resolved. `results` is where results that
-    are too long for a model are kept whole; read_file finds them under `@results/`.
+    are too long for a model are kept whole; read_file finds them under `@results/`. `memory` is what the run may
+    search and keep; None where there is none.
     """
 
     workspace: Path
     results: Path | None = None
+    memory: Recollection | None = None
 
     def __post_init__(self) -> None:
         """Resolve the workspace."""

@@ -15,9 +15,12 @@ from benchai.bench import Bench
 from benchai.errors import BenchAIError
 from benchai.events import Event, Notice, Repair, Result
 from benchai.graphs.guards import Budget
+from benchai.memory.memory import Memory
+from benchai.memory.namespace import Namespace
 from benchai.testing import Reply, ScriptedServer, begun, broken_call, calls, error, error_in_stream, text
 from benchai.tools.tool import Tool, ToolArgs, ToolContext
 from tests.integration.helpers import loaded
+from tests.integration.memory_helpers import document
 from tests.integration.test_vision import picture
 
 Kind = Literal["tools", "json", "text"]
@@ -73,6 +76,14 @@ PLAN = _json(
 LOW = _json({"checks": [{"criterion": "long", "met": False}], "score": 3, "feedback": "Make it longer."})
 HIGH = _json({"checks": [{"criterion": "long", "met": True}], "score": 10, "feedback": "It is good."})
 STEPS = _json({"goal": "double a number", "steps": ["Write double.", "Return twice the number."]})
+QUERIES = _json({"reason": "a figure of the manual", "queries": ["pump litres"]})
+GROUNDED = _json(
+    {
+        "quotes": [{"source": 1, "text": "moves 40 litres"}],
+        "found": True,
+        "answer": "It moves 40 litres a minute [1].",
+    }
+)
 TESTS = Turn("text", "```python\nassert double(2) == 4\n```")
 CODE = Turn("text", "```python\ndef double(n):\n    return 2 * n\n```")
 
@@ -115,6 +126,7 @@ SCENES = (
         (0, 1),
         (picture(),),
     ),
+    Scene("rag", "How much does the pump move?", (QUERIES, GROUNDED), "It moves 40 litres a minute [1].", (0, 1)),
 )
 
 
@@ -186,9 +198,13 @@ class Stage:
     ) -> Ran:
         with ScriptedServer(*replies) as server:
             model = server.model(**({"context": self.n_ctx} if self.n_ctx else {}))
-            roles = dict.fromkeys(("general", "planner", "code", "vision"), "far")
+            roles = dict.fromkeys(("general", "planner", "code", "vision", "research"), "far")
             config = {"models": {"far": model}, "roles": roles, "tools": {"enabled": ["read_file"]}}
-            async with Bench.open(loaded(self.folder, config), workspace=self.folder) as bench:
+            configured = loaded(self.folder, config)
+            if workflow == "rag":
+                async with Memory.open(configured.memory_folder) as memory:
+                    await memory.put(Namespace(), [document("/pump.md", "The pump moves 40 litres a minute.")])
+            async with Bench.open(configured, workspace=self.folder) as bench:
                 bench._tools.add(Tool("note", "Note a text.", NoteArgs, self._note, permission="write"))
                 bench._tools.add(Tool("page", "Read a page.", PageArgs, self._page))
                 events: list[Event] = []

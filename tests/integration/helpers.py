@@ -133,6 +133,7 @@ BENCHAI = [sys.executable, "-m", "benchai"]
 _COMMANDS = """
 import json, os, socket, sys, threading, traceback
 import benchai.bench, benchai.runtime.checkup, benchai.runtime.fleet.fleet, benchai.cli.render, benchai.cli.asyncrun
+import benchai.graphs.memories, benchai.memory.memory, benchai.memory.remote, benchai.memory.ingest
 from benchai.cli.app import main
 
 assert threading.active_count() == 1

@@ -1,0 +1,294 @@
+"""Reading an export in: each line is checked, all are kept or none, and what is there already is not kept twice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from benchai.errors import NamespaceError, SourceError
+from benchai.memory import distil, howtos
+from benchai.memory.database import Database
+from benchai.memory.lines import LINE, AnyLine, DocumentLine, FactLine, Head, HowtoLine, SummaryLine, TurnLine
+from benchai.memory.namespace import Namespace
+from benchai.memory.relations import is_single, line_key, relation_key, value_key
+from benchai.memory.turns import Said, add_turn, refresh
+from benchai.memory.types import Value
+
+
+class Imported(Value):
+    """How many rows of each kind were added, and how many were there."""
+
+    added: dict[str, int]
+    known: dict[str, int]
+
+
+def import_lines(database: Database, ns: Namespace, lines: Iterable[str]) -> Imported:
+    """Keep what an export holds, in the namespaces that it names, below ``ns``; rows get new ids.
+
+    Raises:
+        SourceError: a line is not of the form, names a line that is not there, or a namespace that is not below
+            ``ns``; nothing is kept.
+        StoreFull: the disk is full; nothing is kept.
+        StoreError: it can't be written.
+    """
+    with database.writing():
+        importing = _Importing(database, ns)
+        for number, text in enumerate(lines, 1):
+            if text.strip():
+                importing.line(number, text)
+        return importing.end()
+
+
+def read_line(number: int, text: str) -> AnyLine:
+    """A line of an export.
+
+    Raises:
+        SourceError: it is not of the form; the message names the line, the field and its value.
+    """
+    try:
+        return LINE.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "it"
+        value = repr(first["input"])[:120]
+        raise _wrong(number, f"{where} = {value}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+
+
+def _wrong(number: int, what: str) -> SourceError:
+    return SourceError(f"line {number} of the import: {what}", hint="nothing was imported; mend the line, or leave it")
+
+
+class _Importing:
+    """One import; within ``writing``."""
+
+    def __init__(self, database: Database, ns: Namespace) -> None:
+        self._database, self._ns = database, ns
+        self._connection = database.connection
+        self._added: Counter[str] = Counter()
+        self._known: Counter[str] = Counter()
+        self._head = False
+        # new ids by those of the export
+        self._ids: dict[str, dict[int, int]] = {"document": {}, "turn": {}, "fact": {}, "howto": {}, "summary": {}}
+        self._levels: dict[int, Namespace] = {}
+        self._level_of_turn: dict[int, int] = {}
+        # rows that a line was found to be: a second line that says the same is another row
+        self._taken: set[tuple[str, int]] = set()
+        self._fresh: dict[tuple[int, str], tuple[int, int]] = {}
+        self._fact_lines: set[tuple[int, str]] = set()
+
+    def line(self, number: int, text: str) -> None:
+        """Keep what a line holds."""
+        line = read_line(number, text)
+        if isinstance(line, Head):
+            self._head = True
+            return
+        if not self._head:
+            raise _wrong(number, f"{text.strip()[:80]!r} comes before the line that names the format")
+        if line.id in self._ids[line.kind]:
+            raise _wrong(number, f"id = {line.id!r}: another {line.kind} has it")
+        try:
+            self._ids[line.kind][line.id] = self._keep(number, line)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise _wrong(number, f"{first['loc'][-1]} = {first['input']!r:.120}: {first['msg']}") from None
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise _wrong(number, f"{text.strip()[:80]!r} can't be kept: {error}") from None
+
+    def end(self) -> Imported:
+        """Join what could not be joined before all lines were read."""
+        for (ns, thread), (first, last) in self._fresh.items():
+            refresh(self._connection, ns, thread, first, last)
+        for ns, key in self._fact_lines:
+            self._thread_line(ns, key)
+        return Imported(added=dict(self._added), known=dict(self._known))
+
+    def _keep(self, number: int, line: DocumentLine | TurnLine | FactLine | HowtoLine | SummaryLine) -> int:
+        ns = self._number(number, line.namespace)
+        if isinstance(line, DocumentLine):
+            return self._document(number, ns, line)
+        if isinstance(line, TurnLine):
+            return self._turn(ns, line)
+        sources = self._sources(number, ns, line.sources)
+        if isinstance(line, FactLine):
+            kept = self._fact(ns, line)
+        elif isinstance(line, HowtoLine):
+            kept = self._howto(ns, line)
+        else:
+            kept = self._summary(ns, line)
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO derived (kind, child, turn) VALUES (?, ?, ?)",
+            [(line.kind, kept, source) for source in sources],
+        )
+        return kept
+
+    def _number(self, number: int, name: str) -> int:
+        try:
+            level = Namespace.parse(name, self._ns.user)
+        except NamespaceError as error:
+            raise _wrong(number, f"namespace = {name[:120]!r}: {error.message}") from None
+        if not self._ns.holds(level):
+            raise _wrong(number, f"namespace = {name!r} is not {str(self._ns)!r} or below it")
+        found = self._database.number(level)
+        self._levels[found] = level
+        return found
+
+    def _sources(self, number: int, ns: int, sources: Iterable[int]) -> list[int]:
+        found = []
+        for source in sources:
+            turn = self._ids["turn"].get(source)
+            if turn is None:
+                raise _wrong(number, f"sources = {source!r}: no line before it is a turn of that id")
+            # as where facts are learned: whoever sees a fact sees where it comes from
+            if self._levels[self._level_of_turn[turn]] not in self._levels[ns].visible():
+                raise _wrong(number, f"sources = {source!r}: that turn can't be seen from its namespace")
+            found.append(turn)
+        return found
+
+    def _find(self, kind: str, asked: str, values: tuple[object, ...]) -> int | None:
+        """A row that is what a line says, and that no other line is."""
+        for (row,) in self._connection.execute(asked, values).fetchall():
+            if (kind, row) not in self._taken:
+                self._taken.add((kind, row))
+                self._known[kind] += 1
+                return int(row)
+        self._added[kind] += 1
+        return None
+
+    def _new(self, kind: str, row: int) -> int:
+        self._taken.add((kind, row))
+        return row
+
+    def _document(self, number: int, ns: int, line: DocumentLine) -> int:
+        document = line.document
+        asked = "SELECT id FROM documents WHERE ns = ? AND source = ? AND hash = ? AND version = ? AND title = ?"
+        found = self._find("document", asked, (ns, document.source, document.hash, document.version, document.title))
+        if found is not None:
+            return found
+        self._connection.execute("DELETE FROM documents WHERE ns = ? AND source = ?", (ns, document.source))
+        row = self._connection.execute(
+            "INSERT INTO documents (ns, source, title, media, hash, size, mtime_ns, version, meta, at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            (
+                ns,
+                document.source,
+                document.title,
+                document.media,
+                document.hash,
+                document.size,
+                document.mtime_ns,
+                document.version,
+                json.dumps(document.meta, ensure_ascii=False),
+                line.at,
+            ),
+        ).fetchone()
+        self._pieces(ns, int(row[0]), line)
+        self._link(int(row[0]), line)
+        return self._new("document", int(row[0]))
+
+    def _pieces(self, ns: int, document: int, line: DocumentLine) -> None:
+        self._connection.executemany(
+            "INSERT INTO passages (ns, kind, owner, place, text, context, title, heading, line, end_line, page, at) "
+            "VALUES (?, 'document', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    ns,
+                    document,
+                    place,
+                    piece.text,
+                    piece.context,
+                    line.document.title,
+                    piece.heading,
+                    piece.line,
+                    piece.end_line,
+                    piece.page,
+                    piece.at,
+                )
+                for place, piece in enumerate(line.pieces)
+            ],
+        )
+
+    def _link(self, document: int, line: DocumentLine) -> None:
+        self._connection.executemany(
+            "INSERT INTO links (document, target, part, kind) VALUES (?, ?, ?, ?)",
+            [(document, link.target, link.part, link.kind) for link in line.links],
+        )
+
+    def _turn(self, ns: int, line: TurnLine) -> int:
+        asked = (
+            "SELECT id FROM turns WHERE ns = ? AND thread = ? AND run = ? AND role = ? AND name = ? AND text = ? "
+            "AND at = ? ORDER BY id"
+        )
+        values = (ns, line.thread, line.run, line.role, line.name, line.text, line.at)
+        found = self._find("turn", asked, values)
+        if found is None:
+            said = Said(role=line.role, text=line.text, name=line.name)
+            found = self._new("turn", add_turn(self._connection, ns, line.thread, line.run, said, line.at))
+            first, _ = self._fresh.get((ns, line.thread), (found, found))
+            self._fresh[ns, line.thread] = (first, found)
+        self._level_of_turn[found] = ns
+        return found
+
+    def _fact(self, ns: int, line: FactLine) -> int:
+        fact, key = line.fact, line_key(line.subject, line.relation)
+        asked = (
+            "SELECT id FROM facts WHERE ns = ? AND key = ? AND value_key = ? AND text = ? AND valid_at = ? "
+            "AND extractor = ? AND at = ? ORDER BY id"
+        )
+        values = (ns, key, value_key(fact.value), fact.text, line.valid_at, line.extractor, line.at)
+        found = self._find("fact", asked, values)
+        if found is not None:
+            return found
+        row = self._connection.execute(
+            "INSERT INTO facts (ns, subject, relation, value, text, confidence, valid_at, invalid_at, superseded_by, "
+            "extractor, key, value_key, at) VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, ?, ?, ?) RETURNING id",
+            (
+                ns,
+                fact.subject,
+                relation_key(fact.relation),
+                fact.value,
+                fact.text,
+                fact.confidence,
+                line.valid_at,
+                line.extractor,
+                key,
+                value_key(fact.value),
+                line.at,
+            ),
+        ).fetchone()
+        if is_single(fact.relation):
+            self._fact_lines.add((ns, key))
+        return self._new("fact", int(row[0]))
+
+    def _howto(self, ns: int, line: HowtoLine) -> int:
+        worked = line.worked
+        asked = "SELECT id FROM howtos WHERE ns = ? AND key = ? AND workflow = ?"
+        found = self._find("howto", asked, (ns, value_key(worked.task), worked.workflow))
+        if found is not None:
+            grown = "UPDATE howtos SET successes = max(successes, ?) WHERE id = ?"
+            self._connection.execute(grown, (line.successes, found))
+            return found
+        number = howtos.add_howto(self._connection, ns, worked, line.successes, line.at)
+        howtos.add_passages(self._connection, ns, number, worked, line.at)
+        return self._new("howto", number)
+
+    def _summary(self, ns: int, line: SummaryLine) -> int:
+        asked = "SELECT id FROM summaries WHERE ns = ? AND thread = ? AND text = ? AND stale = ? AND at = ? ORDER BY id"
+        found = self._find("summary", asked, (ns, line.thread, line.text, line.stale, line.at))
+        if found is not None:
+            return found
+        number = distil.add_summary(self._connection, ns, line.thread, line.text, line.extractor, line.stale, line.at)
+        distil.add_passages(self._connection, ns, number, line.thread, line.text, line.at)
+        return self._new("summary", number)
+
+    def _thread_line(self, ns: int, key: str) -> None:
+        """Give each fact on a line its end: where the next one begins."""
+        rows = self._connection.execute(
+            "SELECT id, valid_at FROM facts WHERE ns = ? AND key = ? ORDER BY valid_at, id", (ns, key)
+        ).fetchall()
+        for (number, _), behind in zip(rows, [*rows[1:], None], strict=True):
+            by, until = behind or (None, None)
+            asked = (until, by, number)
+            self._connection.execute("UPDATE facts SET invalid_at = ?, superseded_by = ? WHERE id = ?", asked)

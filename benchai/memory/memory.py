@@ -1,0 +1,272 @@
+"""The memory: documents, turns, facts, how-tos, and what finds them. One process owns it at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from benchai.errors import StoreInUse
+from benchai.memory import tuning, upkeep
+from benchai.memory.careful import Place, Proven, forget_proved, held
+from benchai.memory.database import Database
+from benchai.memory.forget import Target
+from benchai.memory.labels import label
+from benchai.memory.longterm import LongTerm
+from benchai.memory.namespace import Namespace
+from benchai.memory.owner import Owner
+from benchai.memory.pending import FINGERPRINT, Pending
+from benchai.memory.search import Found, Query
+from benchai.memory.searching import WEIGHTS, Clock, Searching, passages_of
+from benchai.memory.store import Put, Store
+from benchai.memory.tuning import Metric, Tuned
+from benchai.memory.types import Document, Passage, Stamp
+from benchai.memory.upkeep import Stats, Verdict
+from benchai.memory.vectors import Progress, Vectors
+from benchai.memory.worker import Worker
+
+if TYPE_CHECKING:
+    from benchai.memory.embed import Embedder
+    from benchai.memory.reindex import Reindexed
+    from benchai.memory.rerank import Reranker
+
+FILE = "memory.sqlite"
+VECTORS = "vectors"
+ID = "id"
+AGAIN_SECONDS = 0.05
+
+
+class Memory(LongTerm):
+    """Open one with ``async with Memory.open(folder) as memory``; each call is of one namespace."""
+
+    def __init__(
+        self, folder: Path, writing: Database, reading: Database, lexical_weight: float, reranker: Reranker | None
+    ) -> None:
+        super().__init__(writing, reading)
+        self.folder = folder
+        self.vectors: Vectors | None = None
+        self._store = Store(writing)
+        self._searching = Searching(self._reader, reading, lambda: self.vectors, reranker, lexical_weight)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        folder: Path,
+        *,
+        embedder: Embedder | None = None,
+        chroma: str | None = None,
+        reranker: Reranker | None = None,
+        lexical_weight: float = 0.8,
+        wait: float = 0.0,
+    ) -> AsyncIterator[Self]:
+        """Own the memory of a folder, which is made if it is not there, for as long as the context is open.
+
+        Args:
+            folder: Of the memory.
+            embedder: Makes vectors; None: only words are searched.
+            chroma: Address of a Chroma server for the vectors; default: a folder within ``folder``.
+            reranker: Scores the first passages anew; None: they stay as the other legs have them.
+            lexical_weight: Weight of the words beside that of the vectors, 0 to 1, where none was learned.
+            wait: Seconds to wait for another process that owns it.
+
+        Raises:
+            StoreInUse: another process owns it.
+            StoreError: it can't be opened.
+        """
+        async with AsyncExitStack() as stack:
+            stack.callback((await _own(folder, wait)).close)
+            writing = stack.enter_context(Database(folder / FILE))
+            reading = stack.enter_context(Database(folder / FILE, reading=True))
+            memory = cls(folder, writing, reading, lexical_weight, reranker)
+            stack.push_async_callback(memory._end)
+            if embedder is not None:
+                memory.vectors = memory._vectors(embedder, chroma)
+                stack.push_async_callback(memory.vectors.close)
+            yield memory
+
+    # ---- documents
+
+    async def known(self, ns: Namespace, prefix: str = "") -> dict[str, Stamp]:
+        """See ``Store.known``."""
+        return await self._writer.run(self._store.known, ns, prefix)
+
+    async def put(self, ns: Namespace, documents: Sequence[Document]) -> Put:
+        """See ``Store.put``; their vectors follow aside."""
+        put = await self._writer.run(self._store.put, ns, documents)
+        self._changed()
+        return put
+
+    async def drop(self, ns: Namespace, sources: Sequence[str]) -> int:
+        """See ``Store.drop``."""
+        dropped = await self._writer.run(self._store.drop, ns, sources)
+        self._changed()
+        return dropped
+
+    async def move(self, ns: Namespace, old: str, new: str) -> bool:
+        """See ``Store.move``."""
+        return await self._writer.run(self._store.move, ns, old, new)
+
+    # ---- search
+
+    async def search(self, ns: Namespace, query: Query) -> Found:
+        """What the memory holds on a question, of this namespace and those above it, best first.
+
+        Raises:
+            StoreError: the memory can't be read; a leg that fails is left out, with the reason in ``off``.
+        """
+        return await self._searching.search(ns, query)
+
+    async def passages(self, ns: Namespace, id: str) -> list[Passage]:
+        """See ``passages_of``."""
+        return await self._reader.run(passages_of, self._reading, ns, id)
+
+    # ---- weights
+
+    async def label(self, ns: Namespace, query: str, passage: str, good: bool = True) -> None:
+        """Note that a passage answers a question, or does not: from such notes ``tune`` learns.
+
+        Raises:
+            UnknownMemory: the call sees no such passage.
+            StoreError: it can't be written.
+        """
+        await self._writer.run(label, self._writing, ns, query, passage, good=good)
+
+    async def tune(self, ns: Namespace, metric: Metric = "ndcg") -> Tuned:
+        """Learn the legs' weights from what was labelled.
+
+        Raises:
+            UsageError: there are too few labelled questions.
+            StoreError: the memory can't be read or written.
+        """
+        labelled = await self._reader.run(tuning.labelled, self._reading, ns)
+        weights = await self._searching.weights()
+        every = {name: weight or 1.0 for name, weight in weights.items()}
+        examples = []
+        for text, good in labelled.items():
+            _, legs, _ = await self._searching.legs(ns, Query(text=text, count=50), every, Clock())
+            rankings = {name: [number for number, _ in leg] for name, leg in legs.items()}
+            examples.append(tuning.Example(text, good, rankings))
+        tuned = tuning.learn(examples, weights, metric=metric)
+        await self._writer.run(tuning.keep, self._writing, tuned)
+        return tuned
+
+    # ---- vectors
+
+    async def index(self, progress: Progress | None = None) -> Reindexed | None:
+        """Embed all that has no vector of the present embedder; None where there is none.
+
+        Raises:
+            StoreError, BenchAIError: it can't be done now; what was done is done.
+        """
+        return None if self.vectors is None else await self.vectors.catch_up(progress)
+
+    # ---- upkeep
+
+    async def stats(self, ns: Namespace) -> Stats:
+        """What is kept of a namespace and those below it, and what all of it takes.
+
+        Raises:
+            StoreError: the memory can't be read.
+        """
+        counts, namespaces = await self._reader.run(upkeep.count, self._reading, ns)
+        kept = await self._reader.run(self._reading.setting, WEIGHTS)
+        fingerprint, pending = await self._embedded()
+        return Stats(
+            counts=counts,
+            namespaces=namespaces,
+            bytes=await self._reader.run(upkeep.sizes, self.folder),
+            embedder=fingerprint,
+            pending=pending,
+            weights=json.loads(kept) if kept else {},
+        )
+
+    async def verify(self) -> Verdict:
+        """Look at every page and every row, and whether the vectors are those of the passages.
+
+        Raises:
+            StoreError: the memory can't be read at all.
+        """
+        verdict = await self._writer.run(upkeep.verify, self._writing)
+        if self.vectors is None:
+            return verdict
+        problems, held = await self.vectors.differences()
+        return verdict.model_copy(update={"problems": (*verdict.problems, *problems), "vectors": held})
+
+    async def rebuild(self, progress: Progress | None = None) -> Reindexed | None:
+        """Make the full-text index and all vectors anew from what is kept.
+
+        Raises:
+            StoreError, BenchAIError: it can't be done now; a call later goes on there.
+        """
+        await self._writer.run(upkeep.rebuild_words, self._writing)
+        return None if self.vectors is None else await self.vectors.rebuild(progress)
+
+    async def forget_proved(self, ns: Namespace, target: Target, elsewhere: Sequence[Place] = ()) -> Proven:
+        """Forget, write all files anew, and look for what was forgotten in all their bytes.
+
+        Args:
+            ns: Whose.
+            target: What is to be forgotten.
+            elsewhere: Files and folders outside the memory that are looked through, too.
+
+        Raises:
+            UnknownMemory: an id is none; nothing is forgotten.
+            StoreError: the files can't be written anew; what was forgotten is.
+        """
+        return await forget_proved(self, ns, target, elsewhere)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[tuple[Worker, Database]]:
+        """The thread and the connection that write, while nobody reads."""
+        async with held(self._reader):
+            yield self._writer, self._writing
+
+    async def vacuum(self) -> None:
+        """See ``upkeep.vacuum``."""
+        await self._writer.run(upkeep.vacuum, self._writing)
+
+    async def _embedded(self) -> tuple[str | None, int]:
+        kept = await self._reader.run(self._reading.setting, FINGERPRINT)
+        return kept, 0 if kept is None else await self._reader.run(Pending(self._reading).count_pending, kept)
+
+    def _vectors(self, embedder: Embedder, chroma: str | None) -> Vectors:
+        from benchai.memory.opening import open_index
+
+        opened = partial(open_index, self.folder / VECTORS, chroma, self._id())
+        remove = partial(shutil.rmtree, self.folder / VECTORS, ignore_errors=True)
+        return Vectors(embedder, opened, Pending(self._writing), self._writer, remove)
+
+    def _id(self) -> str:
+        """Tells this memory from others on one Chroma server."""
+        with self._writing.writing():
+            known = self._writing.setting(ID) or uuid.uuid4().hex
+            self._writing.set(ID, known)
+        return known
+
+    def _changed(self) -> None:
+        if self.vectors is not None:
+            self.vectors.catch_up_aside()
+
+    async def _end(self) -> None:
+        await self._writer.aclose()
+        await self._reader.aclose()
+
+
+async def _own(folder: Path, wait: float) -> Owner:
+    """The lock, asked for again and again: a thread that waits for it could get it when nobody wants it any more."""
+    until = time.monotonic() + wait
+    while True:
+        try:
+            return Owner.take(folder)
+        except StoreInUse:
+            if time.monotonic() >= until:
+                raise
+            await asyncio.sleep(AGAIN_SECONDS)
