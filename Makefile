@@ -50,7 +50,8 @@ soak: $(VENV)/installed-dev ## Mixed clients for 5 minutes while models are kill
 	@$(BIN)/python benchmarks/soak.py
 
 tiny-model: $(VENV)/installed-train ## Train the bundled model anew (CPU only)
-	@$(BIN)/python -m scripts.tiny_model
+	@$(BIN)/python -m scripts.tiny_model --new-tokenizer --steps 10600 --minutes 43
+	@$(BIN)/python -m scripts.tiny_model --start build/tiny_model/checkpoint.pt --rate 0.5 --seed 8 --steps 4400 --minutes 17
 
 tiny-vision: $(VENV)/installed-train ## Train the bundled vision model anew, after tiny-model (CPU only)
 	@$(BIN)/python -m scripts.tiny_vision

@@ -1,7 +1,8 @@
 """`python -m scripts.tiny_model`: train and export the bundled model. The benchmark scores what comes out.
 
 The tokenizer is kept beside this file, so that a retraining keeps the ids of its tokens; `--new-tokenizer` learns
-another from the data, which new tasks with many new words may need.
+another from the data, which new tasks with many new words may need. `--start` with a lower `--rate` goes on from a
+checkpoint, which is how the bundled model was finished.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--new-tokenizer", action="store_true", help="learn the tokenizer anew")
     parser.add_argument("--steps", type=int, default=plan.steps)
     parser.add_argument("--minutes", type=float, default=plan.minutes, help="end earlier than --steps if need be")
+    parser.add_argument("--rate", type=float, default=1.0, help="share of the full rates, for going on with --start")
     parser.add_argument("--workers", type=int, default=plan.workers, help="processes, one for each idle core")
     parser.add_argument("--seed", type=int, default=plan.seed)
     return parser.parse_args()
@@ -59,7 +61,8 @@ def main() -> None:
     tokenizer = Tokenizer.load(words.TOKENIZER)
     shape = Shape(vocabulary=len(tokenizer.tokens))
     plan = Plan(steps=options.steps, minutes=options.minutes, workers=options.workers, seed=options.seed)
-    plan = replace(plan, drills=options.start is None)
+    rates = {"matrix_rate": plan.matrix_rate * options.rate, "other_rate": plan.other_rate * options.rate}
+    plan = replace(plan, drills=options.start is None, **rates)
     report(f"{len(tokenizer.tokens)} tokens; {shape}; {plan}")
     model = train(shape, tokenizer, plan, options.work / "checkpoint.pt", options.start)
     export(model, tokenizer, options.out)

@@ -71,11 +71,11 @@ MIXTURE: dict[Callable[[Draw], Conversation], float] = {
     coding.write: 2.0,
     coding.write_tests: 1.6,
     coding.repair: 1.4,
-    coding.review: 2.2,
+    coding.review: 2.6,
     writing.draft: 1.2,
-    writing.criticise: 1.6,
-    writing.revise: 1.5,
-    writing.evaluate: 2.4,
+    writing.criticise: 2.4,
+    writing.revise: 2.0,
+    writing.evaluate: 3.2,
     picture.picture: 1.6,
 }
 
