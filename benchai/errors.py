@@ -36,8 +36,10 @@ BenchAIError
         StoreInUse        another process owns them
         StoreDamaged      they can't be read
         StoreFull         the disk is full
+        CollectionGone    somebody else has dropped a collection of vectors
         EmbedderError     vectors can't be made, or do not fit those that are kept
     SourceError           a document can't be read
+        SourceBusy        not now: its permissions, or its writer, are in the way
 
 Each message says what was wrong and the value (``!r``); ``hint`` says the mend.
 ``exit_code`` is what the CLI exits with, ``status`` the HTTP status that stands for the error.
@@ -332,6 +334,10 @@ class StoreFull(StoreError):
     status = 507
 
 
+class CollectionGone(StoreError):
+    """A collection of vectors is not there any more: somebody else has dropped it."""
+
+
 class EmbedderError(StoreError):
     """Vectors can't be made, or do not fit those that are kept."""
 
@@ -340,6 +346,10 @@ class SourceError(BenchAIError):
     """A document can't be read; the others are not touched by that."""
 
     status = 422
+
+
+class SourceBusy(SourceError):
+    """A file can't be read now; what is known of it may well be true still."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

@@ -131,7 +131,7 @@ class Run:
 def rows_of(home: Path) -> list[tuple[str, str, int]]:
     """Id, outcome and status of each usage row."""
     with closing(sqlite3.connect(f"file:{next(home.rglob('usage.sqlite'))}?mode=ro", uri=True)) as opened:
-        return opened.execute("SELECT id, outcome, status FROM requests").fetchall()
+        return opened.execute("SELECT request_id, outcome, status FROM requests").fetchall()
 
 
 def left_behind(mark: str) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchai.errors import BenchAIError, StoreDamaged, StoreError, StoreFull
+from benchai.errors import BenchAIError, CollectionGone, StoreDamaged, StoreError, StoreFull
 
 #: Seconds that a server may take for an answer.
 ANSWER_SECONDS = 60.0
@@ -19,10 +19,6 @@ _CLOSE_SECONDS = 5.0
 #: Bytes below which a disk is called full when writing has failed.
 _ROOM = 1 << 20
 _FULL = ("disk is full", "no space left", "disk full", "(code: 13)")
-
-
-class Missing(StoreError):
-    """A collection is not there any more: somebody else has dropped it."""
 
 
 class Link:
@@ -53,7 +49,7 @@ class Link:
         except BenchAIError:
             raise
         except NotFoundError as error:
-            raise Missing(str(error)) from error
+            raise CollectionGone(str(error)) from error
         except Exception as error:
             raise self._broke(error) from error
         except BaseException as error:
@@ -64,7 +60,7 @@ class Link:
 
     def collection(self, name: str) -> Any:
         """A collection, None if there is none of this name."""
-        with contextlib.suppress(Missing), self.told():
+        with contextlib.suppress(CollectionGone), self.told():
             return self._client.get_collection(name, embedding_function=None)
         return None
 
@@ -80,7 +76,7 @@ class Link:
 
     def drop(self, name: str) -> None:
         """Delete a collection; one that is not there is no error."""
-        with contextlib.suppress(Missing), self.told():
+        with contextlib.suppress(CollectionGone), self.told():
             self._client.delete_collection(name)
 
     def names(self) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from benchai.errors import EmbedderError
+from benchai.errors import CollectionGone, EmbedderError
 from benchai.memory import chroma, marker
 
 if TYPE_CHECKING:
@@ -191,9 +191,9 @@ class ChromaIndex:
             try:
                 with self._link.told():
                     return use(collection)
-            except chroma.Missing:
+            except CollectionGone:
                 self._known.pop(namespace, None)
-        raise chroma.Missing(f"the collection of the namespace {namespace} is dropped again and again")
+        raise CollectionGone(f"the collection of the namespace {namespace} is dropped again and again")
 
     def _numbers(self, collection: Any) -> Iterator[int]:
         start = 0

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
-from benchai.errors import BenchAIError, SourceError
+from benchai.errors import BenchAIError, SourceBusy, SourceError
 from benchai.memory.loaders import Read, Reader, check_size
 from benchai.memory.namespace import Namespace
-from benchai.memory.reading import Unreadable, read_file
+from benchai.memory.reading import read_file
 from benchai.memory.scan import Failure, File, Scan, reason_of, resolved, scan, source_of
 from benchai.memory.types import Document, Stamp
 from benchai.memory.vault.reader import is_of_note
@@ -247,7 +247,7 @@ class _Run:
                 loaded.documents.append(self._read(file.source, content.data, content.mtime_ns))
             except SourceError as error:
                 loaded.failures.append(Failure(file.source, error.message, error.hint or ""))
-                if file.source in known and not isinstance(error, Unreadable):
+                if file.source in known and not isinstance(error, SourceBusy):
                     loaded.spoiled.append(file.source)
         return loaded
 

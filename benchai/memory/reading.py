@@ -7,7 +7,7 @@ import stat
 import time
 from typing import NamedTuple
 
-from benchai.errors import SourceError
+from benchai.errors import SourceBusy
 from benchai.memory.loaders import check_size
 from benchai.memory.scan import File, reason_of
 
@@ -21,10 +21,6 @@ _FLAGS = (
 )
 _TICK = 20_000_000  # ns: a clock of files goes in steps of up to 10 ms
 _COARSE_TICK = 2_000_000_000  # ns: those of FAT
-
-
-class Unreadable(SourceError):
-    """A file can't be read now; what is known of it may well be true still."""
 
 
 class Content(NamedTuple):
@@ -42,18 +38,18 @@ def read_file(file: File, cap: int) -> Content:
         cap: Bytes of the largest file that is read.
 
     Raises:
-        Unreadable: it can't be read, or changes all the time.
+        SourceBusy: it can't be read, or changes all the time.
         SourceError: it is empty or too large.
     """
     try:
         return _read(file.source, cap) or _read(file.source, cap) or _restless(file.source)
     except OSError as error:
         hint = "check its permissions" if isinstance(error, PermissionError) else "see whether it is still there"
-        raise Unreadable(f"{file.source!r} can't be read: {reason_of(error)}", hint=hint) from error
+        raise SourceBusy(f"{file.source!r} can't be read: {reason_of(error)}", hint=hint) from error
 
 
 def _restless(source: str) -> Content:
-    raise Unreadable(f"{source!r} changes while it is read", hint="add it again when its writer has finished")
+    raise SourceBusy(f"{source!r} changes while it is read", hint="add it again when its writer has finished")
 
 
 def _read(source: str, cap: int) -> Content | None:
@@ -62,7 +58,7 @@ def _read(source: str, cap: int) -> Content | None:
     try:
         before, now = os.fstat(descriptor), time.time_ns()
         if not stat.S_ISREG(before.st_mode):
-            raise Unreadable(f"{source!r} is no file any more", hint="add it again")
+            raise SourceBusy(f"{source!r} is no file any more", hint="add it again")
         check_size(source, before.st_size, cap)
         data = _all(descriptor, cap + 1)
         after = os.fstat(descriptor)

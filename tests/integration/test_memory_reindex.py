@@ -24,7 +24,7 @@ from tests.integration.vector_source import DIMENSION, Rows, WordEmbedder
 # the import of Chroma takes a second, and many on a busy machine
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 # 200 for a long look; each takes a second or less
-ROUNDS = int(os.environ.get("MEMORY_CRASH_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("MEMORY_CRASH_ROUNDS", "6"))
 
 
 @pytest.fixture
