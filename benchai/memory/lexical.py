@@ -143,7 +143,7 @@ class _Seen:
 def _seen(connection: sqlite3.Connection, scope: Scope, newest: int) -> _Seen:
     # both at once: a condition that is always there can't be forgotten
     numbers = ",".join(str(int(number)) for number in scope.namespaces)
-    condition = f"p.ns IN ({numbers})"
+    condition = f"+p.ns IN ({numbers})"
     if not scope.kinds and _share(connection, numbers, newest) > MOST_ROWS:
         return _Seen("", condition)
     marks = [f"mark : ({' OR '.join(mark('ns', number) for number in scope.namespaces)})"]

@@ -193,7 +193,8 @@ def read(
         rows = connection.execute(
             "SELECT p.id, p.ns, p.kind, p.owner, p.text, p.title, p.heading, p.line, p.end_line, p.page, p.at, "  # noqa: S608
             f"d.source, d.meta, t.thread FROM {_OF} "
-            f"WHERE p.id IN ({marks(part)}) AND p.ns IN ({marks(visible)}){conditions}",
+            # "+": by its id, a row is found at once; SQLite would rather walk through the index of the namespaces
+            f"WHERE p.id IN ({marks(part)}) AND +p.ns IN ({marks(visible)}){conditions}",
             (*part, *visible, *values),
         )
         for row in rows:

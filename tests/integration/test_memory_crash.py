@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import REPO
 
-#: 20 by default; ``MEMORY_CRASH_ROUNDS=200`` for the long run.
+#: 6 by default; ``MEMORY_CRASH_ROUNDS=200`` for the long run.
 ROUNDS = int(os.environ.get("MEMORY_CRASH_ROUNDS", "6"))
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="writers are forked")
