@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from benchai.config import paths
-from benchai.memory.careful import Place
 from benchai.runtime.router.cache import clearing, overview
+
+if TYPE_CHECKING:
+    from benchai.memory.careful import Place
 
 
 def forget_replies() -> int:
@@ -18,6 +22,8 @@ def forget_replies() -> int:
 
 def places() -> list[Place]:
     """Files and folders of the user's that may hold what was said."""
+    from benchai.memory.careful import Place
+
     known = {
         "threads (benchai threads delete)": paths.threads_file(),
         "results of tools": paths.data_dir() / "results",
