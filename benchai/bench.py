@@ -14,13 +14,14 @@ from benchai.agents.images import data_url, read_image, with_images
 from benchai.agents.model import Models
 from benchai.agents.role import Agents
 from benchai.config import LoadedConfig, load_config
-from benchai.errors import BenchAIError, ConfigError, UsageError
+from benchai.errors import ConfigError, UsageError
 from benchai.events import Emit, Event, ModelState, Notice, Result, RunStarted, StopReason
 from benchai.graphs.acting import Acting
 from benchai.graphs.checkpoints import ThreadStore, open_threads
 from benchai.graphs.checks import check_task, check_thread_id, check_workspace
 from benchai.graphs.context import RunContext
 from benchai.graphs.execution import Approver, Beginning, Execution, Graph
+from benchai.graphs.further_tools import further_tools
 from benchai.graphs.guards import Budget, Ledger
 from benchai.graphs.loader import load_workflows
 from benchai.graphs.memories import Memories
@@ -28,13 +29,11 @@ from benchai.graphs.registry import Workflow, WorkflowRegistry
 from benchai.graphs.remembering import Remembering
 from benchai.graphs.rows import Rows
 from benchai.graphs.running import Done, Run, result_of, spent_before
-from benchai.runtime.attached import AttachedFleet
+from benchai.runtime.attached import attached
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoints
 from benchai.runtime.fleet.fleet import Fleet
-from benchai.runtime.serving import models_of, running_server
 from benchai.runtime.usage.log import UsageLog
-from benchai.tools.mcp import mcp_tools
 from benchai.tools.permissions import Permissions
 from benchai.tools.registry import ToolRegistry
 from benchai.tools.selection import select_tools
@@ -113,8 +112,8 @@ class Bench:
             bench = cls(loaded, registry, threads, folder, tracer=tracer, endpoints=endpoints, memories=memories)
             if usage and loaded.config.usage.enabled:
                 await stack.enter_async_context(bench._with_usage())
-            await stack.enter_async_context(bench._with_notes())
-            await stack.enter_async_context(bench._with_mcp())
+            for tool in await stack.enter_async_context(further_tools(loaded, folder, bench._problems)):
+                bench._tools.add(tool)
             await stack.enter_async_context(bench._models)
             if bench._fleet is not None:
                 await stack.enter_async_context(bench._fleet)
@@ -133,50 +132,11 @@ class Bench:
         finally:
             await in_background(self._usage.close)
 
-    @asynccontextmanager
-    async def _with_notes(self) -> AsyncIterator[None]:
-        """Offer the tools of the configured vault for as long as the context is open.
-
-        Raises:
-            UsageError: it is no vault.
-        """
-        path = self.loaded.config.memory.vault
-        if path is None:
-            yield
-            return
-        from benchai.memory.vault.notes import VaultNotes
-        from benchai.memory.vault.vault import find_vault
-        from benchai.tools.notes import note_tools
-
-        notes = VaultNotes(find_vault(Path(self.loaded.resolve(path))))
-        try:
-            for tool in note_tools(notes):
-                self._tools.add(tool)
-            yield
-        finally:
-            await notes.close()
-
-    @asynccontextmanager
-    async def _with_mcp(self) -> AsyncIterator[None]:
-        """Offer the tools of the configured MCP servers, too, for as long as the context is open."""
-        servers = self.loaded.config.tools.mcp
-        if not servers:
-            yield
-            return
-
-        def problem(name: str, error: BenchAIError) -> None:
-            self._problems.append(f"the tools of {name!r} are missing: {error.message}")
-
-        async with mcp_tools(servers, self.workspace, on_problem=problem) as tools:
-            for tool in tools:
-                self._tools.add(tool)
-            yield
-
     def _choose_fleet(self) -> tuple[Endpoints, Fleet | None]:
         """The fleet of a running server that serves the same models, or one of our own."""
-        server = running_server()
-        if server is not None and server.models == models_of(self.loaded):
-            return AttachedFleet(server, self.loaded, self._broadcast), None
+        served = attached(self.loaded, self._broadcast)
+        if served is not None:
+            return served, None
         fleet = Fleet(self.loaded, self._broadcast)
         return fleet, fleet
 

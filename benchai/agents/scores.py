@@ -9,12 +9,13 @@ from typing import Any, Self
 
 import aiohttp
 
-from benchai.errors import ContextExceeded, EndpointError, EndpointLost
+from benchai.agents.faults import explain
+from benchai.agents.wire import ServerError
+from benchai.errors import EndpointError, EndpointLost
 from benchai.runtime.connections import Connections
 from benchai.runtime.endpoints import Endpoint, Endpoints
 
 EMBED, RERANK = "embed", "rerank"
-_OVERFLOW = ("exceed_context_size_error", "context_length_exceeded")
 
 
 class Scores:
@@ -81,14 +82,5 @@ class Scores:
         except ValueError as error:
             raise EndpointError(f"the model {endpoint.model!r} answered no JSON") from error
         if status != 200:
-            raise _refused(answer, status, endpoint)
+            raise explain(ServerError(answer, status), endpoint, begun=False)
         return answer, endpoint
-
-
-def _refused(answer: Any, status: int, endpoint: Endpoint) -> EndpointError:
-    said = answer.get("error") if isinstance(answer, dict) else None
-    error = said if isinstance(said, dict) else {"message": f"HTTP {status}"}
-    words = f"the model {endpoint.model!r} refused: {str(error.get('message'))[:500]}"
-    if error.get("type") in _OVERFLOW or error.get("code") in _OVERFLOW:
-        return ContextExceeded(words)
-    return EndpointError(words)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from benchai.cli.options import ConfigOption, JsonOption, print_json
+from benchai.cli.options import ConfigOption, JsonOption, print_json, say
 
 if TYPE_CHECKING:
     from benchai.runtime.router.cache.shadow import Estimate
@@ -19,7 +19,6 @@ def status(config: ConfigOption = None, json: JsonOption = False) -> None:
     """Show how many replies are kept, of which models, and how often they were given."""
     from dataclasses import asdict
 
-    from benchai.cli.render import safe
     from benchai.config import load_config
     from benchai.runtime.router.cache import overview
 
@@ -32,7 +31,7 @@ def status(config: ConfigOption = None, json: JsonOption = False) -> None:
     typer.echo(f"{found.file}: {size}, {'on' if settings.exact else 'off'}")
     typer.echo(f"hits {found.hits}, misses {found.misses}, requests for similar ones {found.similar}")
     for one in found.sources:
-        typer.echo(safe(f"{one.source}: replies {one.replies}, {_mib(one.size)} MiB, hits {one.hits}"))
+        say(f"{one.source}: replies {one.replies}, {_mib(one.size)} MiB, hits {one.hits}")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from benchai.cli.memory_shown import day, line, of_id
-from benchai.cli.options import ConfigOption, JsonOption, print_json
+from benchai.cli.options import ConfigOption, JsonOption, print_json, say
 
 if TYPE_CHECKING:
     from benchai.memory.forget import Forgotten
@@ -114,12 +114,12 @@ def why(
     if json:
         print_json(told.model_dump(mode="json"))
         return
-    _say(f"{line(told.fact)}\nlearned {day(told.fact.at)} by {told.fact.extractor}")
+    say(f"{line(told.fact)}\nlearned {day(told.fact.at)} by {told.fact.extractor}")
     for turn in told.sources:
-        _say(f"  from {line(turn)}")
+        say(f"  from {line(turn)}")
     for older in told.history:
         if older.id != told.fact.id:
-            _say(f"  on the same: {line(older)}")
+            say(f"  on the same: {line(older)}")
 
 
 @app.command()
@@ -137,7 +137,7 @@ def edit(
     if text is None and value is None and confidence is None:
         raise UsageError("nothing is to be changed", hint="name --text, --value or --confidence")
     changed = in_memory(lambda memory, ns: memory.edit(ns, id, text, value, confidence), config, namespace)
-    _say(line(changed))
+    say(line(changed))
 
 
 @app.command()
@@ -188,9 +188,10 @@ def in_memory(
     """The result of work on the memory: that of a running server, or opened for it."""
     from benchai.cli.asyncrun import run_async
     from benchai.cli.opening import opened_memory
+    from benchai.config import load_config
 
     async def done() -> T:
-        async with opened_memory(config, namespace) as (memory, ns):
+        async with opened_memory(load_config(config), namespace) as (memory, ns):
             return await work(memory, ns)
 
     return run_async(done())
@@ -252,20 +253,18 @@ def _say_passage(passage: Passage, explain: bool) -> None:
     if explain:
         legs = ", ".join(f"{name} {leg.rank} ({leg.score:.3g})" for name, leg in passage.legs.items())
         head += f"  [{passage.score:.4f}: {legs}]"
-    _say(head)
-    _say("\n".join(f"    {line}" for line in passage.text.strip().splitlines()))
+    say(head)
+    say("\n".join(f"    {line}" for line in passage.text.strip().splitlines()))
 
 
 def _say_explanation(found: Found) -> None:
-    from benchai.cli.render import safe
-
     typer.echo(f"words: {' '.join(found.words)}", err=True)
     for name, count in found.candidates.items():
         weight = f"weight {found.weights[name]:.2f}" if name in found.weights else "off"
         typer.echo(f"{name}: {count} candidates, {weight}, {found.seconds.get(name, 0) * 1000:.1f} ms", err=True)
     for name, reason in found.off.items():
         # in the words of a server
-        typer.echo(safe(f"{name} is off: {reason}"), err=True)
+        say(f"{name} is off: {reason}", err=True)
 
 
 def _say_all(found: list[Any], json: bool) -> None:
@@ -278,10 +277,4 @@ def _say_all(found: list[Any], json: bool) -> None:
         if isinstance(one, Passage):
             _say_passage(one, False)
         else:
-            _say(line(one))
-
-
-def _say(text: str) -> None:
-    from benchai.cli.render import safe
-
-    typer.echo(safe(text))
+            say(line(one))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchai.cli.memory import NamespaceOption
-from benchai.cli.options import ConfigOption, JsonOption, print_json
+from benchai.cli.options import ConfigOption, JsonOption, print_json, say
 
 if TYPE_CHECKING:
     from benchai.memory.ingest import Failure, IngestReport
@@ -90,9 +90,10 @@ def _adding(reports: Reports, config: Path | None, namespace: str | None, json: 
 async def _added(reports: Reports, config: Path | None, namespace: str | None, json: bool) -> bool:
     """Whether anything could not be read."""
     from benchai.cli.opening import opened_memory
+    from benchai.config import load_config
 
     failed = False
-    async with opened_memory(config, namespace) as (memory, ns):
+    async with opened_memory(load_config(config), namespace) as (memory, ns):
         with _bar() as progress:
             async with aclosing(reports(memory, ns, progress)) as found:
                 async for report in found:
@@ -152,12 +153,11 @@ def _say(report: IngestReport, json: bool) -> None:
 
 
 def _list(failures: list[Failure], what: str) -> None:
-    from benchai.cli.render import safe
 
     for failure in failures[:SHOWN_FAILURES]:
         hint = f" ({failure.hint})" if failure.hint else ""
         named = "" if repr(failure.source) in failure.reason else f"{failure.source!r}: "
-        typer.echo(safe(f"{what}: {named}{failure.reason}{hint}"), err=True)
+        say(f"{what}: {named}{failure.reason}{hint}", err=True)
     if (more := len(failures) - SHOWN_FAILURES) > 0:
         typer.echo(f"and {more} more; --json lists all", err=True)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from benchai.cli.memory import NamespaceOption, in_memory
-from benchai.cli.options import ConfigOption, JsonOption, print_json
+from benchai.cli.options import ConfigOption, JsonOption, print_json, say
 
 if TYPE_CHECKING:
     from benchai.graphs.learning import Ask
@@ -38,7 +38,7 @@ def learn(
         return
     for one in taken:
         for reason in one.refused:
-            _say(f"refused: {reason}")
+            say(f"refused: {reason}")
     counts = {name: sum(len(getattr(one, name)) for one in taken) for name in ("new", "known", "superseded", "refused")}
     typer.echo(", ".join(f"{name}: {count}" for name, count in counts.items()), err=True)
 
@@ -60,7 +60,7 @@ def distil(
         print_json([one.model_dump(mode="json") for one in summaries])
         return
     for one in summaries:
-        _say(f"{one.id}  thread {one.thread}, {len(one.sources)} turns\n    {one.text}")
+        say(f"{one.id}  thread {one.thread}, {len(one.sources)} turns\n    {one.text}")
     typer.echo(f"summaries written: {len(summaries)}", err=True)
 
 
@@ -71,7 +71,7 @@ def audit(namespace: NamespaceOption = None, config: ConfigOption = None, json: 
         print_json([one.model_dump(mode="json") for one in found])
         return
     for one in found:
-        _say(f"{one.fact.id}  {one.doubt:.2f}  {one.fact.text}\n    {'; '.join(one.reasons)}")
+        say(f"{one.fact.id}  {one.doubt:.2f}  {one.fact.text}\n    {'; '.join(one.reasons)}")
     typer.echo(f"doubtful facts: {len(found)}", err=True)
 
 
@@ -119,17 +119,13 @@ def _with_model(work: Work[T], config: Path | None, namespace: str | None) -> T:
         from benchai.agents.model import Models
         from benchai.agents.role import Agents
         from benchai.cli.opening import opened_endpoints, opened_memory
+        from benchai.config import load_config
         from benchai.graphs.learning import ROLE, asks
 
-        async with opened_memory(config, namespace) as (memory, ns), Models() as models:
-            async with opened_endpoints(config) as (endpoints, loaded):
+        loaded = load_config(config)
+        async with opened_memory(loaded, namespace) as (memory, ns), Models() as models:
+            async with opened_endpoints(loaded) as endpoints:
                 model, _ = loaded.model_for(ROLE)
                 return await work(memory, ns, asks(Agents(endpoints, lambda _: None, models)), model)
 
     return run_async(done())
-
-
-def _say(text: str) -> None:
-    from benchai.cli.render import safe
-
-    typer.echo(safe(text))

@@ -21,12 +21,14 @@ def forget_thread(thread: str, config: Path | None) -> str:
     from benchai.cli.asyncrun import run_async
     from benchai.config import load_config
     from benchai.errors import BenchAIError, StoreError
+    from benchai.graphs.memories import Memories
 
     loaded = load_config(config)
-    if not loaded.config.memory.enabled or not (loaded.memory_folder / "memory.sqlite").exists():
+    memories = Memories(loaded)
+    if not (memories.enabled and memories.exists):
         return ""
     try:
-        return run_async(_forget(thread, loaded, config))
+        return run_async(_forget(thread, loaded))
     except BenchAIError as error:
         raise StoreError(
             f"the memory still holds what was said on the thread {thread!r}: {error.message}",
@@ -34,7 +36,7 @@ def forget_thread(thread: str, config: Path | None) -> str:
         ) from error
 
 
-async def _forget(thread: str, loaded: LoadedConfig, config: Path | None) -> str:
+async def _forget(thread: str, loaded: LoadedConfig) -> str:
     from benchai.cli.memory import counted
     from benchai.cli.opening import opened_memory
     from benchai.graphs.forgetting import forget_replies
@@ -42,7 +44,7 @@ async def _forget(thread: str, loaded: LoadedConfig, config: Path | None) -> str
     from benchai.runtime.background import in_background
 
     total: Counter[str] = Counter()
-    async with opened_memory(config, None) as (memory, _):
+    async with opened_memory(loaded, None) as (memory, _):
         for ns, level in _levels(loaded, thread):
             gone: list[Forgotten] = [await memory.forget(ns, Target(thread=one)) for one in {thread, level}]
             for one in gone:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,24 +14,21 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def opened_memory(config: Path | None, namespace: str | None) -> AsyncIterator[tuple[MemoryService, Namespace]]:
+async def opened_memory(loaded: LoadedConfig, namespace: str | None) -> AsyncIterator[tuple[MemoryService, Namespace]]:
     """The memory of a configuration, and the namespace that a command is about.
 
     Raises:
-        ConfigError: the configuration is wrong.
         NamespaceError: the namespace is not written as one.
         UsageError: the memory is switched off.
         StoreError: it can't be opened.
     """
-    from benchai.config import load_config
     from benchai.graphs.memories import Memories
 
-    loaded = load_config(config)
     ns = _parsed(loaded.config.memory.project if namespace is None else namespace)
     async with AsyncExitStack() as stack:
         memories = Memories(loaded)
         if memories.asks_models and not memories.served:
-            endpoints, _ = await stack.enter_async_context(opened_endpoints(config))
+            endpoints = await stack.enter_async_context(opened_endpoints(loaded))
             memories = Memories(loaded, endpoints)
         await stack.enter_async_context(memories)
         yield await stack.enter_async_context(memories.use()), ns
@@ -51,20 +47,14 @@ def _parsed(text: str) -> Namespace:
 
 
 @asynccontextmanager
-async def opened_endpoints(config: Path | None) -> AsyncIterator[tuple[Endpoints, LoadedConfig]]:
-    """Where the models of a configuration answer: a running server's fleet, or one of its own.
-
-    Raises:
-        ConfigError: the configuration is wrong.
-    """
-    from benchai.config import load_config
-    from benchai.runtime.attached import AttachedFleet
+async def opened_endpoints(loaded: LoadedConfig) -> AsyncIterator[Endpoints]:
+    """Where the models of a configuration answer: a running server's fleet, or one of its own."""
+    from benchai.runtime.attached import attached
     from benchai.runtime.fleet.fleet import Fleet
-    from benchai.runtime.serving import models_of, running_server
 
-    loaded, server = load_config(config), running_server()
-    if server is not None and server.models == models_of(loaded):
-        yield AttachedFleet(server, loaded, lambda _: None), loaded
+    served = attached(loaded, lambda _: None)
+    if served is not None:
+        yield served
         return
     async with Fleet(loaded, lambda _: None) as fleet:
-        yield fleet, loaded
+        yield fleet

@@ -13,6 +13,13 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """A text that others may have written, without what steers a terminal."""
+    from benchai.cli.render import safe
+
+    typer.echo(safe(text), err=err)
+
+
 def print_json(data: object) -> None:
     """Indented JSON on stdout."""
     import json

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from benchai.cli.options import print_json
+from benchai.cli.options import print_json, say
 
 if TYPE_CHECKING:
     from benchai.memory.careful import Proven
@@ -31,13 +31,12 @@ def forget_proved(target: Target, config: Path | None, namespace: str | None, js
 
 def _say(told: Proven) -> None:
     from benchai.cli.memory import counted
-    from benchai.cli.render import safe
 
     proof = told.proof
     typer.echo(f"forgot {counted(told.forgotten)}", err=True)
     for one in proof.findings:
-        typer.echo(safe(f"still there: {one.what} in {one.place}, {one.file} at {one.offset}: {one.sample}"))
+        say(f"still there: {one.what} in {one.place}, {one.file} at {one.offset}: {one.sample}")
     for file, reason in proof.unread.items():
-        typer.echo(safe(f"not looked through: {file}: {reason}"))
+        say(f"not looked through: {file}: {reason}")
     verdict = "nothing of it is left there" if proof.clean else f"found: {len(proof.findings)}"
     typer.echo(f"looked through {proof.files} files, {proof.bytes / 2**20:.1f} MiB: {verdict}", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from benchai.cli.options import ConfigOption, JsonOption, print_json
+from benchai.cli.options import ConfigOption, JsonOption, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,7 +33,7 @@ def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
         print_json([asdict(thread) | {"state": state} for thread, state in threads])
         return
     for thread, state in threads:
-        _say("  ".join([thread.thread_id, _when(thread.updated), thread.workflow, state, thread.title]))
+        say("  ".join([thread.thread_id, _when(thread.updated), thread.workflow, state, thread.title]))
 
 
 @app.command()
@@ -66,9 +66,9 @@ def delete(thread: ThreadArgument, config: ConfigOption = None) -> None:
     from benchai.cli.memory_threads import forget_thread
 
     _in_store(lambda store: store.delete(thread), config)
-    _say_aside(f"deleted {thread}")
+    say(f"deleted {thread}", err=True)
     if forgot := forget_thread(thread, config):
-        _say_aside(f"the memory forgot {forgot}")
+        say(f"the memory forgot {forgot}", err=True)
 
 
 def _show_messages(thread: str, config: Path | None, json: bool) -> None:
@@ -78,7 +78,7 @@ def _show_messages(thread: str, config: Path | None, json: bool) -> None:
         return
     for message in messages:
         calls = [f"{call['name']}({call['args']})" for call in message.get("tool_calls", [])]
-        _say(f"{message['type']}: {' '.join([message['content'], *calls]).strip()}")
+        say(f"{message['type']}: {' '.join([message['content'], *calls]).strip()}")
 
 
 def _show_history(thread: str, config: Path | None, json: bool) -> None:
@@ -89,7 +89,7 @@ def _show_history(thread: str, config: Path | None, json: bool) -> None:
         print_json([asdict(point) for point in points])
         return
     for point in points:
-        _say(_line_of(point))
+        say(_line_of(point))
 
 
 def _line_of(point: Point) -> str:
@@ -112,7 +112,7 @@ def _show_events(thread: str, config: Path | None, json: bool) -> None:
     for event in kept:
         when = datetime.fromtimestamp(event["time"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         rest = {key: value for key, value in event.items() if key not in ("type", "time", "run_id")}
-        _say(f"{when}  {event['type']:<12}  {dumps(rest, ensure_ascii=False)}")
+        say(f"{when}  {event['type']:<12}  {dumps(rest, ensure_ascii=False)}")
 
 
 def _show_graph(thread: str, config: Path | None, json: bool) -> None:
@@ -144,18 +144,6 @@ def _in_store(work: Callable[[ThreadStore], Awaitable[T]], config: Path | None) 
 
 async def _list(store: ThreadStore) -> list[tuple[Thread, str]]:
     return [(thread, await store.state_of(thread)) for thread in await store.threads()]
-
-
-def _say(line: str) -> None:
-    from benchai.cli.render import safe
-
-    typer.echo(safe(line))
-
-
-def _say_aside(line: str) -> None:
-    from benchai.cli.render import safe
-
-    typer.echo(safe(line), err=True)
 
 
 def _as_json(message: AnyMessage) -> dict[str, Any]:

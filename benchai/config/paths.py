@@ -8,6 +8,9 @@ from pathlib import Path
 
 import platformdirs
 
+#: The memory's SQLite file, in its folder.
+MEMORY_FILE = "memory.sqlite"
+
 
 def _home() -> Path | None:
     home = os.environ.get("BENCHAI_HOME")
@@ -50,6 +53,15 @@ def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def make_like(descriptor: int, before: os.stat_result) -> None:
+    """Give an open file the owner, where that may be done, and the mode of the file whose place it is to take."""
+    if hasattr(os, "fchown"):
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+    if hasattr(os, "fchmod"):
+        os.fchmod(descriptor, before.st_mode & 0o777)
 
 
 def config_dir() -> Path:

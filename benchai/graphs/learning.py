@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import HumanMessage, SystemMessage
@@ -11,6 +12,7 @@ from benchai.agents.messages import text_of
 from benchai.agents.repair import read_object
 from benchai.agents.role import Agents, Request
 from benchai.errors import BadStructure
+from benchai.memory import distil as summaries
 from benchai.memory.distil import Distiller, Summary
 from benchai.memory.extract import Extraction, Extractor
 from benchai.memory.namespace import Namespace
@@ -86,13 +88,11 @@ async def distil(memory: MemoryService, ns: Namespace, budget: int, ask: Ask, mo
         EndpointError: the model failed.
         StoreError: they can't be kept.
     """
-    distiller, written = Distiller(ask, model), []
-    for work in [*await memory.stale(ns), *await memory.due(ns, budget)]:
-        level = Namespace.parse(work.namespace, ns.user)
-        if not work.turns:
-            assert work.summary is not None
-            await memory.drop_summary(level, work.summary)
-            continue
-        summary = await memory.summarised(level, work, await distiller.write(work.turns), distiller.name)
-        written += [summary] if summary is not None else []
-    return written
+    distiller = Distiller(ask, model)
+    kept = SimpleNamespace(due=memory.due, stale=memory.stale, keep=memory.summarised, drop=memory.drop_summary)
+    again = await summaries.rederive(_asked, kept, distiller, ns)
+    return again + await summaries.distil(_asked, kept, distiller, ns, budget)
+
+
+async def _asked(call: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    return await call(*args)

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from benchai.config import LoadedConfig
+from benchai.config import LoadedConfig, paths
 from benchai.errors import UsageError
 from benchai.runtime.attached import error_from, refusal
 from benchai.runtime.serving import ServerRecord, running_server
@@ -63,7 +63,7 @@ class Memories:
     @property
     def exists(self) -> bool:
         """Whether anything was ever kept; cheap, where nothing is there nothing need be opened."""
-        return (self.loaded.memory_folder / "memory.sqlite").exists()
+        return (self.loaded.memory_folder / paths.MEMORY_FILE).exists()
 
     async def __aenter__(self) -> Self:
         return self

@@ -16,7 +16,6 @@ from benchai.agents.messages import recalled
 from benchai.config.memory import MemoryConfig
 from benchai.errors import BenchAIError, ToolError
 from benchai.events import Notice, StopReason
-from benchai.graphs.forgetting import forget_replies
 from benchai.graphs.memories import Memories
 from benchai.graphs.running import Run
 from benchai.runtime.background import in_background
@@ -194,6 +193,7 @@ class RunMemory:
 
     async def forget(self, id: str) -> int:
         """See ``Recollection``."""
+        from benchai.graphs.forgetting import forget_replies
         from benchai.memory.forget import Target
 
         forgotten = await self._told(lambda memory: memory.forget(self._ns, Target(ids=(id,))))

@@ -32,6 +32,7 @@ class Database:
     def __init__(self, file: Path, *, reading: bool = False) -> None:
         self.file = file
         self._namespaces: dict[Namespace, int] = {}
+        self._names: dict[int, str] = {}
         self._latest = 0.0
         with _in_our_words(file):
             self.connection = sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -84,7 +85,9 @@ class Database:
                 yield self.connection
                 self.connection.execute("COMMIT")
             except BaseException:
+                # their numbers may be given to others
                 self._namespaces.clear()
+                self._names.clear()
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
@@ -154,8 +157,10 @@ class Database:
 
     def name(self, number: int) -> str:
         """How a namespace is written."""
-        row = self.connection.execute("SELECT user, project, thread FROM namespaces WHERE id = ?", (number,)).fetchone()
-        return str(Namespace(*row))
+        if number not in self._names:
+            asked = "SELECT user, project, thread FROM namespaces WHERE id = ?"
+            self._names[number] = str(Namespace(*self.connection.execute(asked, (number,)).fetchone()))
+        return self._names[number]
 
     def setting(self, name: str) -> str | None:
         """A value that was set; None where it was not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -257,11 +257,24 @@ class Distiller:
             raise BadStructure(wrong, hint="try again, or another model") from error
 
 
-#: Runs a blocking function where it belongs: ``Worker.run``.
+#: Runs a function where it belongs: ``Worker.run`` where it blocks.
 Runner = Callable[..., Awaitable[Any]]
 
 
-async def distil(run: Runner, summaries: Summaries, distiller: Distiller, ns: Namespace, budget: int) -> list[Summary]:
+class Kept(Protocol):
+    """Where summaries are kept: ``Summaries``, or the same calls of a memory; a ``Runner`` makes them."""
+
+    @property
+    def due(self) -> Callable[..., Any]: ...  # noqa: D102
+    @property
+    def stale(self) -> Callable[..., Any]: ...  # noqa: D102
+    @property
+    def keep(self) -> Callable[..., Any]: ...  # noqa: D102
+    @property
+    def drop(self) -> Callable[..., Any]: ...  # noqa: D102
+
+
+async def distil(run: Runner, summaries: Kept, distiller: Distiller, ns: Namespace, budget: int) -> list[Summary]:
     """Summarise what threads have beyond a budget of tokens.
 
     Raises:
@@ -271,7 +284,7 @@ async def distil(run: Runner, summaries: Summaries, distiller: Distiller, ns: Na
     return await _work(run, summaries, distiller, ns, await run(summaries.due, ns, budget))
 
 
-async def rederive(run: Runner, summaries: Summaries, distiller: Distiller, ns: Namespace) -> list[Summary]:
+async def rederive(run: Runner, summaries: Kept, distiller: Distiller, ns: Namespace) -> list[Summary]:
     """Make stale summaries anew from the turns that are left.
 
     Raises:
@@ -282,7 +295,7 @@ async def rederive(run: Runner, summaries: Summaries, distiller: Distiller, ns: 
 
 
 async def _work(
-    run: Runner, summaries: Summaries, distiller: Distiller, ns: Namespace, works: Sequence[Work]
+    run: Runner, summaries: Kept, distiller: Distiller, ns: Namespace, works: Sequence[Work]
 ) -> list[Summary]:
     written = []
     for work in works:

@@ -269,26 +269,8 @@ class Facts:
     def _insert(
         self, ns: int, fact: Fact, at: float, invalid_at: float | None, superseded_by: int | None, extractor: str
     ) -> int:
-        row = self._database.connection.execute(
-            "INSERT INTO facts (ns, subject, relation, value, text, confidence, valid_at, invalid_at, superseded_by, "
-            "extractor, key, value_key, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-            (
-                ns,
-                fact.subject,
-                relation_key(fact.relation),
-                fact.value,
-                fact.text,
-                fact.confidence,
-                at,
-                invalid_at,
-                superseded_by,
-                extractor,
-                line_key(fact.subject, fact.relation),
-                value_key(fact.value),
-                self._database.now(),
-            ),
-        ).fetchone()
-        return int(row[0])
+        now = self._database.now()
+        return add_fact(self._database.connection, ns, fact, extractor, at, now, invalid_at, superseded_by)
 
     def _again(self, number: int, fact: Fact) -> Added:
         """Whoever says it again makes it no less sure."""
@@ -339,6 +321,39 @@ class Facts:
             values,
         ).fetchall()
         return [known(self._database, row) for row in rows]
+
+
+def add_fact(
+    connection: sqlite3.Connection,
+    ns: int,
+    fact: Fact,
+    extractor: str,
+    valid_at: float,
+    at: float,
+    invalid_at: float | None = None,
+    superseded_by: int | None = None,
+) -> int:
+    """The row of a new fact; within ``writing``. Its number."""
+    row = connection.execute(
+        "INSERT INTO facts (ns, subject, relation, value, text, confidence, valid_at, invalid_at, superseded_by, "
+        "extractor, key, value_key, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (
+            ns,
+            fact.subject,
+            relation_key(fact.relation),
+            fact.value,
+            fact.text,
+            fact.confidence,
+            valid_at,
+            invalid_at,
+            superseded_by,
+            extractor,
+            line_key(fact.subject, fact.relation),
+            value_key(fact.value),
+            at,
+        ),
+    ).fetchone()
+    return int(row[0])
 
 
 def known(database: Database, row: tuple[Any, ...]) -> Known:

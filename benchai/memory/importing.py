@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 
@@ -11,9 +10,11 @@ from pydantic import ValidationError
 from benchai.errors import NamespaceError, SourceError
 from benchai.memory import distil, howtos
 from benchai.memory.database import Database
+from benchai.memory.facts import add_fact
 from benchai.memory.lines import LINE, AnyLine, DocumentLine, FactLine, Head, HowtoLine, SummaryLine, TurnLine
 from benchai.memory.namespace import Namespace
-from benchai.memory.relations import is_single, line_key, relation_key, value_key
+from benchai.memory.relations import is_single, line_key, value_key
+from benchai.memory.store import add_document, add_links
 from benchai.memory.turns import Said, add_turn, refresh
 from benchai.memory.types import Value
 
@@ -168,25 +169,10 @@ class _Importing:
         if found is not None:
             return found
         self._connection.execute("DELETE FROM documents WHERE ns = ? AND source = ?", (ns, document.source))
-        row = self._connection.execute(
-            "INSERT INTO documents (ns, source, title, media, hash, size, mtime_ns, version, meta, at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-            (
-                ns,
-                document.source,
-                document.title,
-                document.media,
-                document.hash,
-                document.size,
-                document.mtime_ns,
-                document.version,
-                json.dumps(document.meta, ensure_ascii=False),
-                line.at,
-            ),
-        ).fetchone()
-        self._pieces(ns, int(row[0]), line)
-        self._link(int(row[0]), line)
-        return self._new("document", int(row[0]))
+        number = add_document(self._connection, ns, document, line.at)
+        self._pieces(ns, number, line)
+        add_links(self._connection, number, line.links)
+        return self._new("document", number)
 
     def _pieces(self, ns: int, document: int, line: DocumentLine) -> None:
         self._connection.executemany(
@@ -208,12 +194,6 @@ class _Importing:
                 )
                 for place, piece in enumerate(line.pieces)
             ],
-        )
-
-    def _link(self, document: int, line: DocumentLine) -> None:
-        self._connection.executemany(
-            "INSERT INTO links (document, target, part, kind) VALUES (?, ?, ?, ?)",
-            [(document, link.target, link.part, link.kind) for link in line.links],
         )
 
     def _turn(self, ns: int, line: TurnLine) -> int:
@@ -241,26 +221,10 @@ class _Importing:
         found = self._find("fact", asked, values)
         if found is not None:
             return found
-        row = self._connection.execute(
-            "INSERT INTO facts (ns, subject, relation, value, text, confidence, valid_at, invalid_at, superseded_by, "
-            "extractor, key, value_key, at) VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, ?, ?, ?) RETURNING id",
-            (
-                ns,
-                fact.subject,
-                relation_key(fact.relation),
-                fact.value,
-                fact.text,
-                fact.confidence,
-                line.valid_at,
-                line.extractor,
-                key,
-                value_key(fact.value),
-                line.at,
-            ),
-        ).fetchone()
+        number = add_fact(self._connection, ns, fact, line.extractor, line.valid_at, line.at)
         if is_single(fact.relation):
             self._fact_lines.add((ns, key))
-        return self._new("fact", int(row[0]))
+        return self._new("fact", number)
 
     def _howto(self, ns: int, line: HowtoLine) -> int:
         worked = line.worked

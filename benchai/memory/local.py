@@ -124,10 +124,10 @@ class SentenceTransformerEmbedder:
         return unit(vectors, len(texts), self._identity.dimension if self._identity else None, self.name)
 
     def _open(self, found: Identity | None) -> None:
-        library = _library()
+        package = library()
         revision = found.hash if found is not None and self._folder is None else None
         try:
-            self._model = library.SentenceTransformer(
+            self._model = package.SentenceTransformer(
                 str(self._folder or self.name), device=self._device, revision=revision
             )
         except Exception as error:
@@ -141,7 +141,12 @@ class SentenceTransformerEmbedder:
         self._model = None
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The module of sentence-transformers, silenced.
+
+    Raises:
+        EmbedderError: it is not installed.
+    """
     # its bar for loading weights would stand in the user's terminal
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:

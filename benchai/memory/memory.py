@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from benchai.config.paths import MEMORY_FILE
 from benchai.errors import StoreInUse
 from benchai.memory import tuning, upkeep
 from benchai.memory.careful import Place, Proven, forget_proved, held
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from benchai.memory.reindex import Reindexed
     from benchai.memory.rerank import Reranker
 
-FILE = "memory.sqlite"
+FILE = MEMORY_FILE
 VECTORS = "vectors"
 ID = "id"
 AGAIN_SECONDS = 0.05
@@ -246,9 +247,11 @@ class Memory(LongTerm):
 
     def _id(self) -> str:
         """Tells this memory from others on one Chroma server."""
-        with self._writing.writing():
-            known = self._writing.setting(ID) or uuid.uuid4().hex
-            self._writing.set(ID, known)
+        known = self._writing.setting(ID)
+        if known is None:
+            known = uuid.uuid4().hex
+            with self._writing.writing():
+                self._writing.set(ID, known)
         return known
 
     def _changed(self) -> None:

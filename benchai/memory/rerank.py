@@ -111,13 +111,6 @@ async def rerank(
 
 
 def _cross_encoder() -> Any:
-    try:
-        from sentence_transformers import CrossEncoder
-        from transformers.utils import logging
-    except ImportError as error:
-        raise EmbedderError(
-            f"sentence-transformers is not installed: {error}", hint="pip install 'benchai[embeddings]'"
-        ) from error
-    # its bar for loading weights would stand in the user's terminal
-    logging.disable_progress_bar()
-    return CrossEncoder
+    from benchai.memory.local import library
+
+    return library().CrossEncoder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -102,7 +103,7 @@ class Store:
             "SELECT id, hash, version, title FROM documents WHERE ns = ? AND source = ?", (ns, document.source)
         ).fetchone()
         if row is None:
-            number = self._insert(ns, document, now)
+            number = add_document(connection, ns, document, now)
             self._cut(ns, number, document, now, {})
             return Put(added=1, passages=len(document.pieces))
         kept = _Kept(*row)
@@ -111,14 +112,6 @@ class Store:
             return Put(unchanged=1, passages=len(document.pieces))
         self._cut(ns, kept.id, document, now, self._pieces(kept))
         return Put(changed=1, passages=len(document.pieces))
-
-    def _insert(self, ns: int, document: Document, now: float) -> int:
-        row = self._database.connection.execute(
-            "INSERT INTO documents (ns, source, title, media, hash, size, mtime_ns, version, meta, at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-            (ns, document.source, *_columns(document), now),
-        ).fetchone()
-        return int(row[0])
 
     def _update(self, number: int, document: Document) -> None:
         self._database.connection.execute(
@@ -160,15 +153,26 @@ class Store:
             "VALUES (?, 'document', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             new,
         )
-        self._link(number, document.links)
-
-    def _link(self, number: int, links: Sequence[Link]) -> None:
-        connection = self._database.connection
         connection.execute("DELETE FROM links WHERE document = ?", (number,))
-        connection.executemany(
-            "INSERT INTO links (document, target, part, kind) VALUES (?, ?, ?, ?)",
-            [(number, link.target, link.part, link.kind) for link in links],
-        )
+        add_links(connection, number, document.links)
+
+
+def add_document(connection: sqlite3.Connection, ns: int, document: Document, at: float) -> int:
+    """The row of a new document, without its pieces and links; within ``writing``. Its number."""
+    row = connection.execute(
+        "INSERT INTO documents (ns, source, title, media, hash, size, mtime_ns, version, meta, at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (ns, document.source, *_columns(document), at),
+    ).fetchone()
+    return int(row[0])
+
+
+def add_links(connection: sqlite3.Connection, document: int, links: Sequence[Link]) -> None:
+    """The links of a document, by its number; within ``writing``."""
+    connection.executemany(
+        "INSERT INTO links (document, target, part, kind) VALUES (?, ?, ?, ?)",
+        [(document, link.target, link.part, link.kind) for link in links],
+    )
 
 
 def _columns(document: Document) -> tuple[str, str, str, int, int, str, str]:

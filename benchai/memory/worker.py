@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
+
+from benchai.handover import handed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,27 +23,7 @@ class Worker:
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function returns or raises. One that has begun is finished, even if nobody waits any more."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def settle(result: Any, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        def call() -> None:
-            result, error = None, None
-            try:
-                if not future.cancelled():
-                    result = function(*args, **kwargs)
-            except BaseException as raised:
-                error = raised
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(settle, result, error)
-
+        call, future = handed(function, *args, **kwargs)
         self._calls.put(call)
         return await future
 

@@ -21,7 +21,7 @@ from benchai.events import Emit, ModelLoading, ModelReady, ModelStopped, Notice
 from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.fleet.terms import remote_endpoint
 from benchai.runtime.http import local_client
-from benchai.runtime.serving import ServerRecord
+from benchai.runtime.serving import ServerRecord, models_of, running_server
 
 CONNECT_SECONDS = 5.0
 # to look at models' files takes the server a moment
@@ -131,3 +131,9 @@ def error_from(data: dict[str, Any]) -> BenchAIError:
     if issubclass(kind, errors.EngineStartError):
         return kind(message, log=data.get("log") or (), hint=hint)
     return kind(message, hint=hint)
+
+
+def attached(loaded: LoadedConfig, emit: Emit) -> AttachedFleet | None:
+    """The fleet of the running server, if it serves the same models as a configuration."""
+    server = running_server()
+    return AttachedFleet(server, loaded, emit) if server is not None and server.models == models_of(loaded) else None

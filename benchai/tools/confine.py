@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
+from benchai.config.paths import make_like
 from benchai.errors import ToolError
 from benchai.tools.tool import shorten
 
@@ -208,7 +209,7 @@ def _replace(folder: int | None, prefix: str, name: str, path: str, data: bytes)
     try:
         with os.fdopen(descriptor, "wb") as file:
             if before is not None:
-                _keep_status(file.fileno(), before)
+                make_like(file.fileno(), before)
             file.write(data)
         os.replace(partial, prefix + name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
@@ -232,14 +233,6 @@ def _status(folder: int | None, name: str, path: str) -> os.stat_result | None:
         os.close(descriptor)
     _require_file(status.st_mode, path)
     return status
-
-
-def _keep_status(descriptor: int, before: os.stat_result) -> None:
-    if hasattr(os, "fchown"):
-        with suppress(PermissionError):
-            os.fchown(descriptor, before.st_uid, before.st_gid)
-    if hasattr(os, "fchmod"):
-        os.fchmod(descriptor, before.st_mode & 0o777)
 
 
 def _is_git(part: str) -> bool:

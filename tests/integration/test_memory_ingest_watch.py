@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from benchai.errors import SourceError
-from benchai.memory.database import Database
 from benchai.memory.ingest import IngestReport
-from benchai.memory.store import Store
 from benchai.memory.watch import _targets, watch
-from benchai.memory.worker import Worker
-from tests.integration.test_memory_ingest import NS, Sink, counts, sources, write
+from tests.integration.test_memory_ingest import NS, Sink, counts, root, sink, sources, write
+
+__all__ = ["root", "sink"]
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def sink(tmp_path: Path) -> AsyncIterator[Sink]:
-    worker = Worker("store")
-    database = await worker.run(Database, tmp_path / "memory.sqlite")
-    yield Sink(Store(database), worker)
-    await worker.run(database.close)
-    worker.close()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = (tmp_path / "root").resolve()
-    path.mkdir()
-    return path
 
 
 async def until(reports: AsyncGenerator[IngestReport, None], wanted: tuple[int, int, int]) -> None:

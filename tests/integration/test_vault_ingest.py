@@ -31,9 +31,9 @@ def vault(tmp_path: Path) -> Path:
     write(
         folder, "Home.md", "---\naliases: [Start]\ntags: [hub]\n---\n# Home\nSee [[Plan#Next|the plan]] and [[gone]].\n"
     )
-    write(folder, "work/Plan.md", "# Plan\n## Next\nBuy zirconium bolts. ^b1 ![[pic.png]]\n")
-    write(folder, "work/Empty.md", "")
-    write(folder, "work/pic.png", "no picture")
+    write(folder, "jobs/Plan.md", "# Plan\n## Next\nBuy zirconium bolts. ^b1 ![[pic.png]]\n")
+    write(folder, "jobs/Empty.md", "")
+    write(folder, "jobs/pic.png", "no picture")
     write(folder, "Templates/T.md", "template zirconium")
     write(folder, "d.excalidraw.md", "drawing zirconium")
     write(folder, ".trash/old.md", "trash zirconium")
@@ -89,7 +89,7 @@ async def test_a_second_time_nothing_is_read(memory: Memory, vault: Path) -> Non
 
 async def test_changes_and_deletions_follow(memory: Memory, vault: Path) -> None:
     await ingest_vault(memory, NS, vault)
-    write(vault, "work/Plan.md", "# Plan\nBuy titanium.\n")
+    write(vault, "jobs/Plan.md", "# Plan\nBuy titanium.\n")
     (vault / "Home.md").unlink()
     write(vault, "New.md", "Hafnium.\n")
     assert counts(await ingest_vault(memory, NS, vault)) == (1, 1, 1, 1)
@@ -101,7 +101,7 @@ async def test_changes_and_deletions_follow(memory: Memory, vault: Path) -> None
 async def test_a_renamed_note_keeps_its_identity(memory: Memory, vault: Path) -> None:
     await ingest_vault(memory, NS, vault)
     before = (await memory.search(NS, Query(text="zirconium"))).passages[0]
-    shutil.move(vault / "work", vault / "done")
+    shutil.move(vault / "jobs", vault / "done")
     (vault / "done" / "Plan.md").rename(vault / "done" / "Old plan.md")
     report = await ingest_vault(memory, NS, vault)
     assert counts(report) == (0, 0, 1, 0)
@@ -118,7 +118,7 @@ async def test_a_renamed_note_keeps_its_identity(memory: Memory, vault: Path) ->
 
 async def test_a_copy_is_new(memory: Memory, vault: Path) -> None:
     await ingest_vault(memory, NS, vault)
-    shutil.copy2(vault / "work" / "Plan.md", vault / "Copy.md")
+    shutil.copy2(vault / "jobs" / "Plan.md", vault / "Copy.md")
     report = await ingest_vault(memory, NS, vault)
     assert counts(report) == (1, 0, 3, 0)
     assert report.moved == []
@@ -126,13 +126,13 @@ async def test_a_copy_is_new(memory: Memory, vault: Path) -> None:
 
 async def test_what_is_excluded_later_goes(memory: Memory, vault: Path) -> None:
     await ingest_vault(memory, NS, vault)
-    write(vault, ".obsidian/app.json", json.dumps({"userIgnoreFilters": ["work/"]}))
+    write(vault, ".obsidian/app.json", json.dumps({"userIgnoreFilters": ["jobs/"]}))
     assert counts(await ingest_vault(memory, NS, vault)) == (2, 0, 1, 2)
     assert await found(memory, "zirconium") == [("T.md", "", 1), ("d.excalidraw.md", "", 1)]
 
 
 async def test_other_documents_of_the_folder_stay(memory: Memory, vault: Path) -> None:
-    other = Document(source=f"{vault.as_posix()}/work/paper.pdf", title="Paper", media="pdf", hash="0" * 64, size=1)
+    other = Document(source=f"{vault.as_posix()}/jobs/paper.pdf", title="Paper", media="pdf", hash="0" * 64, size=1)
     await memory.put(NS, [other])
     await ingest_vault(memory, NS, vault)
     assert other.source in await memory.known(NS)
@@ -166,7 +166,7 @@ def test_where_a_vault_is(vault: Path, tmp_path: Path) -> None:
     (tmp_path / "way").symlink_to(vault)
     assert find_vault(tmp_path / "way") == vault
     with pytest.raises(UsageError) as caught:
-        find_vault(vault / "work")
+        find_vault(vault / "jobs")
     assert str(vault) in str(caught.value.hint)
     with pytest.raises(UsageError, match="no folder"):
         find_vault(vault / "Home.md")
@@ -175,7 +175,7 @@ def test_where_a_vault_is(vault: Path, tmp_path: Path) -> None:
         find_vault(tmp_path / "loop")
 
 
-ALL = ["Home.md", "Templates/T.md", "d.excalidraw.md", "work/Empty.md", "work/Plan.md"]
+ALL = ["Home.md", "Templates/T.md", "d.excalidraw.md", "jobs/Empty.md", "jobs/Plan.md"]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ ALL = ["Home.md", "Templates/T.md", "d.excalidraw.md", "work/Empty.md", "work/Pl
         ("[1]", ALL),
         ('{"userIgnoreFilters": null}', ALL),
         ('{"userIgnoreFilters": ["templates", 7, "/(/", ""]}', [name for name in ALL if name != "Templates/T.md"]),
-        ('{"userIgnoreFilters": ["work/Plan.md", "/^[td]/"]}', ["Home.md", "work/Empty.md"]),
+        ('{"userIgnoreFilters": ["jobs/Plan.md", "/^[td]/"]}', ["Home.md", "jobs/Empty.md"]),
     ],
 )
 def test_what_settings_exclude(vault: Path, settings: str, expected: list[str]) -> None:
@@ -198,31 +198,31 @@ def test_a_folder_that_cannot_be_read_is_told(vault: Path, monkeypatch: pytest.M
     scandir = os.scandir
 
     def refused(path: Path) -> object:
-        if Path(path).name == "work":
+        if Path(path).name == "jobs":
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refused)
     scanned = scan_vault(vault)
     assert [(failure.source, failure.reason) for failure in scanned.failures] == [
-        (f"{vault.as_posix()}/work", "Permission denied")
+        (f"{vault.as_posix()}/jobs", "Permission denied")
     ]
 
 
 def test_the_graph_of_a_vault(vault: Path) -> None:
     graph = read_graph(vault)
-    assert graph.linked("Home.md") == ["work/Plan.md"]
-    assert graph.neighbours("work/Plan.md") == ["work/pic.png", "Home.md"]
+    assert graph.linked("Home.md") == ["jobs/Plan.md"]
+    assert graph.neighbours("jobs/Plan.md") == ["jobs/pic.png", "Home.md"]
     assert [(one.note, one.link.target) for one in graph.unresolved] == [("Home.md", "gone")]
 
 
 async def test_notes_stay_notes_when_their_folder_is_added(memory: Memory, vault: Path) -> None:
     await ingest_vault(memory, NS, vault)
     before = await memory.known(NS)
-    write(vault, "work/Plan.md", "# Plan\nOther words than before, and [[Home]].\n")
-    for target in (vault, vault / "work/Plan.md"):
+    write(vault, "jobs/Plan.md", "# Plan\nOther words than before, and [[Home]].\n")
+    for target in (vault, vault / "jobs/Plan.md"):
         report = await ingest(memory, NS, [target])
-        plan = (vault / "work/Plan.md").as_posix()
+        plan = (vault / "jobs/Plan.md").as_posix()
         assert [left.source for left in report.left_out] == [plan]
         assert "add-vault" in report.left_out[0].hint
     after = await memory.known(NS)

@@ -10,21 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchai.runtime.router.session import POINTS, Sessions, session_id
+from tests.unit.test_route_conversations import said, system, user
 
 CALL = {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]}
 RESULT = {"role": "tool", "tool_call_id": "a", "content": "42"}
-
-
-def user(content: Any) -> dict[str, Any]:
-    return {"role": "user", "content": content}
-
-
-def said(content: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": content}
-
-
-def system(content: Any) -> dict[str, Any]:
-    return {"role": "system", "content": content}
 
 
 def image(url: str) -> dict[str, Any]:

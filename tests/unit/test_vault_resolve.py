@@ -10,46 +10,46 @@ from benchai.memory.types import Link, Piece
 from benchai.memory.vault.resolve import Graph, Names, piece_of
 
 PATHS = [
-    "Home.md", "Log.md", "work/Log.md", "work/plan.md", "work/old/plan.md", "home/plan.md", "home/deep/er/x.md",
-    "pics/Cat.PNG", "work/pics/cat.png", "v1.2.md", "work/Ideas/Ideas.md", "Café.md",
+    "Home.md", "Log.md", "jobs/Log.md", "jobs/plan.md", "jobs/old/plan.md", "home/plan.md", "home/deep/er/x.md",
+    "pics/Cat.PNG", "jobs/pics/cat.png", "v1.2.md", "jobs/Ideas/Ideas.md", "Café.md",
 ]  # fmt: skip
-NAMES = Names(PATHS, {"home/plan.md": ["House", "log"], "work/plan.md": ["Roadmap", "house"]})
+NAMES = Names(PATHS, {"home/plan.md": ["House", "log"], "jobs/plan.md": ["Roadmap", "house"]})
 
 
 @pytest.mark.parametrize(
     ("target", "note", "expected"),
     [
         ("home", "Log.md", "Home.md"),
-        ("Home.md", "work/plan.md", "Home.md"),
-        ("Log", "work/plan.md", "Log.md"),
-        ("work/log", "Home.md", "work/Log.md"),
-        ("./Log", "work/plan.md", "work/Log.md"),
-        ("../home/plan", "work/plan.md", "home/plan.md"),
-        ("../../x", "work/plan.md", None),
-        ("/plan", "work/plan.md", None),
-        ("/work/plan.md", "Home.md", "work/plan.md"),
-        ("plan", "work/old/a.md", "work/old/plan.md"),
-        ("plan", "work/Log.md", "work/plan.md"),
+        ("Home.md", "jobs/plan.md", "Home.md"),
+        ("Log", "jobs/plan.md", "Log.md"),
+        ("jobs/log", "Home.md", "jobs/Log.md"),
+        ("./Log", "jobs/plan.md", "jobs/Log.md"),
+        ("../home/plan", "jobs/plan.md", "home/plan.md"),
+        ("../../x", "jobs/plan.md", None),
+        ("/plan", "jobs/plan.md", None),
+        ("/jobs/plan.md", "Home.md", "jobs/plan.md"),
+        ("plan", "jobs/old/a.md", "jobs/old/plan.md"),
+        ("plan", "jobs/Log.md", "jobs/plan.md"),
         ("plan", "home/deep/er/x.md", "home/plan.md"),
         ("plan", "Home.md", "home/plan.md"),
-        ("old/plan", "Home.md", "work/old/plan.md"),
+        ("old/plan", "Home.md", "jobs/old/plan.md"),
         ("ld/plan", "Home.md", None),
         ("er/x", "Home.md", "home/deep/er/x.md"),
-        ("cat.png", "work/plan.md", "work/pics/cat.png"),
+        ("cat.png", "jobs/plan.md", "jobs/pics/cat.png"),
         ("cat.png", "Home.md", "pics/Cat.PNG"),
         ("cat", "Home.md", None),
         ("v1.2", "Home.md", "v1.2.md"),
-        ("Ideas/Ideas", "Home.md", "work/Ideas/Ideas.md"),
-        ("work\\plan", "Home.md", "work/plan.md"),
+        ("Ideas/Ideas", "Home.md", "jobs/Ideas/Ideas.md"),
+        ("jobs\\plan", "Home.md", "jobs/plan.md"),
         ("Cafe\u0301", "Home.md", "Café.md"),
-        ("Roadmap", "Home.md", "work/plan.md"),
-        ("HOUSE", "work/Log.md", "work/plan.md"),
+        ("Roadmap", "Home.md", "jobs/plan.md"),
+        ("HOUSE", "jobs/Log.md", "jobs/plan.md"),
         ("HOUSE", "home/plan.md", "home/plan.md"),
         ("log", "home/plan.md", "Log.md"),
-        ("", "work/plan.md", "work/plan.md"),
+        ("", "jobs/plan.md", "jobs/plan.md"),
         ("nothing", "Home.md", None),
-        ("..", "work/plan.md", None),
-        ("\0", "work/plan.md", None),
+        ("..", "jobs/plan.md", None),
+        ("\0", "jobs/plan.md", None),
     ],
 )
 def test_where_a_link_leads(target: str, note: str, expected: str | None) -> None:
@@ -58,7 +58,7 @@ def test_where_a_link_leads(target: str, note: str, expected: str | None) -> Non
 
 @given(st.permutations(PATHS), st.sampled_from(["plan", "log", "cat.png", "HOUSE"]), st.sampled_from(PATHS))
 def test_the_order_of_the_paths_does_not_matter(paths: list[str], target: str, note: str) -> None:
-    aliases = {"work/plan.md": ["house", "Roadmap"], "home/plan.md": ["log", "House"]}
+    aliases = {"jobs/plan.md": ["house", "Roadmap"], "home/plan.md": ["log", "House"]}
     assert Names(paths, aliases).resolve(target, note) == NAMES.resolve(target, note)
 
 

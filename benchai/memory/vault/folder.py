@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchai.config.paths import make_like
 from benchai.errors import SourceError, StoreFull, UnknownMemory, UsageError, nearest
 from benchai.memory.vault.resolve import folded
 
@@ -147,7 +148,7 @@ class Folder:
         try:
             with os.fdopen(os.open(self._of(partial), flags, 0o666, dir_fd=self.number), "wb") as file:
                 if like is not None:
-                    _make_like(file.fileno(), like)
+                    make_like(file.fileno(), like)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -243,14 +244,6 @@ def _resolved(root: Path, parts: Sequence[str], path: str) -> tuple[str, ...]:
     if not inside or any(part.startswith(".") for part in inside):
         raise UsageError(f"{path[:200]!r} leads out of the vault, or into a hidden folder", hint="name another note")
     return inside
-
-
-def _make_like(descriptor: int, status: os.stat_result) -> None:
-    if hasattr(os, "fchown"):
-        with suppress(PermissionError):
-            os.fchown(descriptor, status.st_uid, status.st_gid)
-    if hasattr(os, "fchmod"):
-        os.fchmod(descriptor, status.st_mode & 0o777)
 
 
 def _names_in(vault: Path) -> Iterator[str]:
