@@ -29,6 +29,7 @@ from benchai.graphs.registry import Workflow, WorkflowRegistry
 from benchai.graphs.remembering import Remembering
 from benchai.graphs.rows import Rows
 from benchai.graphs.running import Done, Run, result_of, spent_before
+from benchai.graphs.streaming import Streaming
 from benchai.runtime.attached import attached
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoints
@@ -269,6 +270,45 @@ class Bench:
             async for event in events:
                 yield event
 
+    async def stream_graph(
+        self,
+        workflow: str,
+        beginning: Beginning,
+        *,
+        task: str,
+        thread_id: str,
+        run_id: str,
+        streaming: Streaming,
+        ledger: Ledger | None = None,
+        user: str | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """Run a workflow's graph for a client that knows it: its stream's parts come among the events.
+
+        Args:
+            workflow: Name of the workflow.
+            beginning: The graph's input (see ``graphs.starting``), or how the thread goes on.
+            task: What its input asks for, in words.
+            thread_id: The thread.
+            run_id: Id of the run; its checkpoints bear what ``streaming.metadata`` says.
+            streaming: What is streamed, as ``Part`` events.
+            ledger, user: As in ``stream``.
+            context: For a user's graph, the fields of its own context.
+
+        Raises:
+            UsageError, ConfigError, BenchAIError: as in ``stream``.
+        """
+        chosen = self.registry.get(workflow)
+        self._check_roles(chosen, False)
+        counted = ledger or Ledger(self.default_budget(chosen))
+        run = Run(chosen, task, beginning, thread_id, counted, run_id=run_id, user=user, streaming=streaming)
+        run.given = context or {}
+        if beginning.inputs and task and (remembered := await self._remembering.recalled(run)) is not None:
+            beginning.inputs["messages"] = [remembered, *beginning.inputs["messages"]]
+        async with aclosing(self._events(run)) as events:
+            async for event in events:
+                yield event
+
     def default_budget(self, workflow: Workflow | None = None) -> Budget:
         """The budget of the configuration, for a workflow."""
         budgets = self.loaded.config.budgets
@@ -349,8 +389,18 @@ class Bench:
             routing=self.loaded.config.routing,
             fit_together=self._endpoints.fit_together,
             record=rows.take if rows is not None else None,
+            given=run.given,
         )
-        return Execution(run.workflow, self._graph(run.workflow), context, run.thread_id, run.approver, run.control)
+        return Execution(
+            run.workflow,
+            self.graph(run.workflow.name),
+            context,
+            run.thread_id,
+            run.approver,
+            run.control,
+            run.streaming or Streaming(),
+            run.events.put_nowait if run.streaming else None,
+        )
 
     def _learns(self) -> Callable[[], Extractor] | None:
         """What takes facts from runs; None where nothing is learned by itself."""
@@ -378,12 +428,17 @@ class Bench:
         """The model that serves a role; the role itself where none does."""
         return self.loaded.model_for(role)[0] if self._is_served(role) else role
 
-    def _graph(self, workflow: Workflow) -> Graph:
-        """The compiled graph of a workflow; compiling takes longer than a small step."""
-        if workflow.name not in self._graphs:
-            graph = workflow.build().compile(checkpointer=self.threads.saver, name=workflow.name)
-            self._graphs[workflow.name] = graph
-        return self._graphs[workflow.name]
+    def graph(self, name: str) -> Graph:
+        """The compiled graph of a workflow, kept: compiling takes longer than a small step.
+
+        Raises:
+            UnknownWorkflow: there is none of that name.
+            ConfigError: it cannot be made.
+        """
+        if name not in self._graphs:
+            graph = self.registry.get(name).build()
+            self._graphs[name] = graph.compile(checkpointer=self.threads.saver, name=name)
+        return self._graphs[name]
 
     async def _end_runs(self) -> None:
         """Cancel the runs whose streams were left early, while their thread can still be noted."""

@@ -178,11 +178,12 @@ class ApprovalGiven(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Delta(Event):
-    """A piece of text as the model writes it."""
+    """A piece of text as the model writes it; ``id`` is that of the message it belongs to."""
 
     type: ClassVar[str] = "delta"
     role: str
     text: str
+    id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,6 +119,7 @@ class Gathered:
     usage: UsageMetadata | None = None
     begun: bool = False
     first: float = 0.0
+    id: str = field(default_factory=lambda: f"reply-{uuid.uuid4()}")
 
     def add(self, chunk: Chunk) -> str:
         """Take one piece; returns the text in it."""
@@ -154,7 +155,7 @@ class Gathered:
             tool_call_chunks=[self.calls[place] for place in sorted(self.calls)],
             usage_metadata=self.usage,
             response_metadata={"finish_reason": self.finish_reason} if self.finish_reason else {},
-            id=f"reply-{uuid.uuid4()}",
+            id=self.id,
         )
 
 

@@ -189,7 +189,7 @@ class RoleAgent:
                 async for chunk in chunks:
                     endpoint.progress()
                     if text := reply.add(chunk):
-                        self._emit(Delta(role=self.name, text=text))
+                        self._emit(Delta(role=self.name, text=text, id=reply.id))
 
     def _whole(self, gathered: Gathered, endpoint: Endpoint, limit: int, seconds: float) -> AIMessage:
         if not gathered.begun:

@@ -62,6 +62,29 @@ def decisions_of(answer: Any, asked: Sequence[Approval]) -> dict[str, Decision]:
     return {one.id: _decision(answer, one) for one in asked}
 
 
+def by_id(answer: Any, asked: Sequence[Approval]) -> Any:
+    """An answer whose decisions come in the order of the questions, as LangChain's middleware takes them, by ids.
+
+    Raises:
+        UsageError: there are more or fewer than were asked for.
+    """
+    given = answer.get("decisions") if isinstance(answer, Mapping) else None
+    if not isinstance(given, list):
+        return answer
+    if len(given) != len(asked):
+        raise UsageError(f"{len(given)} decisions were given, {len(asked)} are asked for", hint="decide on all at once")
+    return {"decisions": {one.id: _as_ours(value) for value, one in zip(given, asked, strict=True)}}
+
+
+def _as_ours(value: Any) -> Any:
+    """A decision in LangChain's form, ``{"type": "edit", "edited_action": {"args": {...}}}``, in ours."""
+    if not isinstance(value, Mapping) or "type" not in value:
+        return value
+    edited = value.get("edited_action") or {}
+    more = {"arguments": edited["args"]} if isinstance(edited, Mapping) and "args" in edited else {}
+    return {"decision": value["type"], **{key: value[key] for key in ("message",) if key in value}, **more}
+
+
 def _decision(value: Any, asked: Approval) -> Decision:
     data = {"decision": value} if isinstance(value, str) else value
     if not isinstance(data, Mapping) or not isinstance(data.get("decision"), str):
@@ -91,7 +114,9 @@ class Question:
     ids: list[str]
 
     def answer(self, given: Any) -> Any:
-        """Of decisions on all that is asked, those that belong to this interrupt."""
+        """Of decisions on all that is asked, those of this interrupt; as it is for one of a user's graph."""
+        if not self.asked:
+            return given
         if isinstance(given, Mapping) and "decisions" in given:
             decisions = given["decisions"]
             pairs = zip(self.ids, self.asked, strict=True)
@@ -104,13 +129,21 @@ def pending(interrupts: Sequence[Any]) -> list[Question]:
     found: list[Question] = []
     taken: set[str] = set()
     for one in interrupts:
-        requests = one.value.get("requests", []) if isinstance(one.value, Mapping) else []
-        asked = [Approval(**request) for request in requests]
+        asked = _asked(one.value)
         # parallel workers may have calls with the same id
         unique = [replace(it, id=f"{it.id}@{one.id[:8]}") if it.id in taken else it for it in asked]
         taken |= {it.id for it in unique}
         found.append(Question(str(one.id), unique, [it.id for it in asked]))
     return found
+
+
+def _asked(value: Any) -> list[Approval]:
+    """What an interrupt of ours asks; nothing where a user's graph interrupts with a value of its own."""
+    requests = value.get("requests") if isinstance(value, Mapping) else None
+    fields = set(Approval.__dataclass_fields__)
+    if not isinstance(requests, list) or not all(isinstance(one, Mapping) and set(one) == fields for one in requests):
+        return []
+    return [Approval(**one) for one in requests]
 
 
 def every(questions: Sequence[Question]) -> list[Approval]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
@@ -15,7 +15,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from pydantic import BaseModel
 
-from benchai.errors import ConfigError
+from benchai.errors import ConfigError, UsageError
 from benchai.graphs.context import RunContext
 from benchai.graphs.declared import declaration_of
 from benchai.graphs.importing import failure, line_of
@@ -49,8 +49,9 @@ class _WithOwnContext(Compiled):
     """Runs with the context that the graph declares, in place of a ``RunContext``."""
 
     def astream(self, input: Any, config: Any = None, *, context: Any = None, **settings: Any) -> Any:
-        """As in LangGraph; ``context`` is not handed on."""
-        return super().astream(input, config, context=_empty(self.context_schema), **settings)
+        """As in LangGraph; of ``context``, what the caller gave for this graph is handed on."""
+        given = context.given if isinstance(context, RunContext) else {}
+        return super().astream(input, config, context=_made(self.context_schema, given), **settings)
 
 
 class ForeignGraph(AnyGraph):
@@ -251,16 +252,25 @@ def _check_context(schema: Any, at: str) -> None:
     if schema in (None, RunContext):
         return
     try:
-        _empty(schema)
+        _made(schema, {})
     except Exception as error:
         wanted = ", ".join(_without_default(schema)) or str(error)
         hint = "give every field a default, or take RunContext as context_schema"
         raise ConfigError(f"{at}: its context_schema {schema.__name__} wants {wanted}", hint=hint) from error
 
 
-def _empty(schema: Any) -> Any:
-    """A context of a graph's own schema, nothing given."""
-    return schema()
+def _made(schema: Any, given: Mapping[str, Any]) -> Any:
+    """A context of a graph's own schema.
+
+    Raises:
+        UsageError: what is given does not fit it.
+    """
+    try:
+        return schema(**given)
+    except Exception as error:
+        if not given:
+            raise
+        raise UsageError(f"the context {dict(given)!r} does not fit {schema.__name__}: {error}") from error
 
 
 def _without_default(schema: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -59,6 +59,7 @@ class RunContext:
         model_of: The name of the model that serves a role.
         routing: What the configuration adds to the router's tables.
         fit_together: Whether the models of some roles can run at the same time; False where that is not known.
+        given: What the caller of a user's graph gives it as its own context.
         record: Keeps the usage row of each call of a model; without a reply of one that failed.
     """
 
@@ -75,6 +76,7 @@ class RunContext:
     routing: RoutingConfig | None = None
     fit_together: Callable[[Collection[str]], Awaitable[bool]] = _unknown
     record: Callable[[ModelCall, Request, AIMessage | None], None] | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     async def call(
         self,

@@ -22,10 +22,11 @@ from benchai.agents.messages import clean, last_question, text_of
 from benchai.agents.role import MODEL
 from benchai.errors import Refused, UsageError
 from benchai.events import Answer, ApprovalRequested, Notice, StopReason
-from benchai.graphs.approvals import Approval, Question, decisions_of, every, pending
+from benchai.graphs.approvals import Approval, Question, by_id, decisions_of, every, pending
 from benchai.graphs.context import RunContext
 from benchai.graphs.guards import BudgetSpent
 from benchai.graphs.registry import Workflow
+from benchai.graphs.streaming import Part, Streaming, run_graph
 
 # LangGraph's own steps: each call of a model is a few of them
 GRAPH_STEPS_PER_STEP = 10
@@ -43,16 +44,18 @@ class Beginning:
         inputs: The state of a new task; None goes on with what the thread was at.
         decisions: The user's decisions on what the thread waits for.
         checkpoint: Begin at this checkpoint instead of the thread's last.
+        command: What LangGraph's ``Command`` takes beside decisions: ``update`` of the state, ``goto``.
     """
 
     inputs: dict[str, Any] | None = None
     decisions: Any = None
     checkpoint: str | None = None
+    command: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Execution:
-    """Runs a compiled graph to its end, to a question to the user, or to a limit."""
+    """Runs a compiled graph to its end, to a question to the user, or to a limit; ``tell`` takes what it streams."""
 
     workflow: Workflow
     graph: Graph
@@ -60,6 +63,8 @@ class Execution:
     thread_id: str
     approver: Approver | None = None
     control: RunControl = field(default_factory=RunControl)
+    streaming: Streaming = field(default_factory=Streaming)
+    tell: Callable[[Part], None] | None = None
     _timeout: asyncio.Timeout | None = None
 
     async def run(self, beginning: Beginning) -> tuple[str, StopReason]:
@@ -110,14 +115,19 @@ class Execution:
         """
         levels = await self._levels() if isinstance(value, Command) else []
         try:
-            state: dict[str, Any] = await self.graph.ainvoke(
-                value, config, context=self.context, durability="sync", control=self.control
-            )
+            state = await self._run_graph(value, config)
         except UsageError as error:
             if not levels or levels != await self._levels():
                 raise
             await self._forget_answers(levels)
             raise Refused(error.message, hint=error.hint) from error
+        return state
+
+    async def _run_graph(self, value: Any, config: RunnableConfig) -> dict[str, Any]:
+        settings: dict[str, Any] = {"context": self.context, "durability": "sync", "control": self.control}
+        if self.tell is not None:
+            return await run_graph(self.graph, value, config, self.streaming, self.tell, **settings)
+        state: dict[str, Any] = await self.graph.ainvoke(value, config, **settings)
         return state
 
     async def _levels(self) -> list[RunnableConfig]:
@@ -135,14 +145,17 @@ class Execution:
                 await saver.aput_writes(level, [(RESUME, [])], task)
 
     def _config(self, checkpoint: str | None) -> RunnableConfig:
-        limit = GRAPH_STEPS_PER_STEP * (self.context.ledger.budget.steps + 1)
-        configurable = {"thread_id": self.thread_id} | ({"checkpoint_id": checkpoint} if checkpoint else {})
-        return {"configurable": configurable, "recursion_limit": limit}
+        limit = self.streaming.recursion_limit or GRAPH_STEPS_PER_STEP * (self.context.ledger.budget.steps + 1)
+        own = {"thread_id": self.thread_id} | ({"checkpoint_id": checkpoint} if checkpoint else {})
+        config: RunnableConfig = {"configurable": {**self.streaming.configurable, **own}, "recursion_limit": limit}
+        return {**config, **self.streaming.config()}  # type: ignore[typeddict-item]
 
     async def _going_on(self, beginning: Beginning) -> Any:
         """What LangGraph is given to go on with the thread: decisions, or nothing."""
         state = await self.graph.aget_state(self._config(beginning.checkpoint))
         questions = pending(state.interrupts)
+        if beginning.command:
+            return self._commanded(beginning, questions)
         if not state.next:
             hint = "give it a new task with --thread, or begin at one of its checkpoints with --from"
             what = "awaits no decision" if beginning.decisions is not None else "has nothing to go on with"
@@ -160,6 +173,13 @@ class Execution:
             hint = "decide with --decide approve, or reject; --yes approves everything"
             raise Refused(f"the thread {self.thread_id!r} awaits a decision", hint=hint)
         return Command(resume=answers)
+
+    def _commanded(self, beginning: Beginning, questions: list[Question]) -> Command[Any]:
+        """What a caller who knows the graph wants of it, with the decisions that it awaits, if any."""
+        if beginning.decisions is not None and not questions:
+            raise Refused(f"the thread {self.thread_id!r} awaits no decision", hint="leave 'resume' out")
+        answers = self._answers(beginning.decisions, questions) if beginning.decisions is not None else None
+        return Command(resume=answers, **beginning.command)
 
     async def _ask(self, questions: list[Question]) -> dict[str, Any] | None:
         """Answers by interrupt; None when nobody is there to decide. The run's time stands still meanwhile.
@@ -194,14 +214,18 @@ class Execution:
             self._timeout.reschedule(asyncio.get_running_loop().time() + ledger.seconds_left)
 
     def _answers(self, given: Any, questions: list[Question]) -> dict[str, Any]:
-        """Decisions by the interrupt they answer, each checked.
+        """Decisions by the interrupt they answer, each checked; ``given`` may be such a mapping itself.
 
         Raises:
             Refused: they do not fit the questions.
         """
+        if isinstance(given, Mapping) and given and given.keys() <= {one.interrupt for one in questions}:
+            each = (self._answers(given[one.interrupt], [one]) for one in questions if one.interrupt in given)
+            return {key: answer for found in each for key, answer in found.items()}
         asked = every(questions)
         try:
-            decisions = decisions_of(given, asked)
+            given = by_id(given, asked) if asked else given
+            decisions = decisions_of(given, asked) if asked else {}
         except UsageError as error:
             raise Refused(error.message, hint=error.hint) from error
         for one in asked:

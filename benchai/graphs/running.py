@@ -19,6 +19,7 @@ from benchai.graphs.checkpoints import ThreadStore
 from benchai.graphs.execution import Approver, Beginning
 from benchai.graphs.guards import Ledger
 from benchai.graphs.registry import Workflow
+from benchai.graphs.streaming import Part, Streaming, piece_of
 
 # an event is kept at the next checkpoint, or so many seconds later
 LATEST = 1.0
@@ -51,6 +52,8 @@ class Run:
     did: list[str] = field(default_factory=list)
     user: str | None = None
     said: str | None = None
+    streaming: Streaming | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
     _unkept: list[Event] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
     _row: Callable[[Event], tuple[str, str, str]] | None = None
@@ -60,9 +63,16 @@ class Run:
         self.events.put_nowait(event)
         if isinstance(event, ToolCall):
             self.did.append(f"{event.name} {json.dumps(event.arguments, ensure_ascii=False)}"[:LONGEST_STEP])
-        if not isinstance(event, Delta) and self.result is None:
+        if isinstance(event, Delta) and self.streaming is not None:
+            self._piece(event, self.streaming)
+        if not isinstance(event, Delta | Part) and self.result is None:
             self._unkept.append(event)
             self._more.set()
+
+    def _piece(self, delta: Delta, streaming: Streaming) -> None:
+        part = piece_of(delta) if "messages" in streaming.modes else None
+        if part is not None and (streaming.subgraphs or not part.namespace):
+            self.events.put_nowait(part)
 
     def end(self, output: str, reason: StopReason, error: BaseException | None = None) -> Result:
         """The run has ended: its result is kept as its last event, and handed out once the thread is free."""
