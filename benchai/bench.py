@@ -17,6 +17,7 @@ from benchai.config import LoadedConfig, load_config
 from benchai.errors import ConfigError, UsageError
 from benchai.events import Emit, Event, ModelState, Notice, Result, RunStarted, StopReason
 from benchai.graphs.acting import Acting
+from benchai.graphs.building import has_store
 from benchai.graphs.checkpoints import ThreadStore, open_threads
 from benchai.graphs.checks import check_task, check_thread_id, check_workspace
 from benchai.graphs.context import RunContext
@@ -29,6 +30,7 @@ from benchai.graphs.registry import Workflow, WorkflowRegistry
 from benchai.graphs.remembering import Remembering
 from benchai.graphs.rows import Rows
 from benchai.graphs.running import Done, Run, result_of, spent_before
+from benchai.graphs.stores import current
 from benchai.graphs.streaming import Streaming
 from benchai.runtime.attached import attached
 from benchai.runtime.background import in_background
@@ -42,6 +44,8 @@ from benchai.tools.tool import ToolContext
 from benchai.tracing.tracer import Tracer, tracing
 
 if TYPE_CHECKING:
+    from langgraph.store.base import BaseStore
+
     from benchai.memory.extract import Extractor
 
 
@@ -58,7 +62,9 @@ class Bench:
         tracer: Tracer | None = None,
         endpoints: Endpoints | None = None,
         memories: Memories | None = None,
+        store: BaseStore | None = None,
     ) -> None:
+        self._store = store
         self.loaded = loaded
         self.registry = registry
         self.threads = threads
@@ -86,6 +92,7 @@ class Bench:
         endpoints: Endpoints | None = None,
         usage: bool = True,
         memories: Memories | None = None,
+        store: BaseStore | None = None,
     ) -> AsyncIterator[Self]:
         """Open a bench; leaving stops every model it started.
 
@@ -98,6 +105,7 @@ class Bench:
             endpoints: Where the models answer; default: a running server's fleet, or one of its own.
             usage: Whether each call of a model leaves a usage row, unless ``usage.enabled`` is false.
             memories: Opens the memory; default: a running server's, or that of the configuration.
+            store: What graphs without a store of their own get as theirs; default: none.
 
         Raises:
             ConfigError: the configuration is wrong.
@@ -110,7 +118,8 @@ class Bench:
         async with AsyncExitStack() as stack:
             tracer = await stack.enter_async_context(tracing(trace))
             threads = await stack.enter_async_context(open_threads(loaded.config.threads))
-            bench = cls(loaded, registry, threads, folder, tracer=tracer, endpoints=endpoints, memories=memories)
+            given: dict[str, Any] = {"endpoints": endpoints, "memories": memories, "store": store}
+            bench = cls(loaded, registry, threads, folder, tracer=tracer, **given)
             if usage and loaded.config.usage.enabled:
                 await stack.enter_async_context(bench._with_usage())
             for tool in await stack.enter_async_context(further_tools(loaded, folder, bench._problems)):
@@ -231,6 +240,7 @@ class Bench:
         ledger: Ledger | None = None,
         approver: Approver | None = None,
         approve_plan: bool = False,
+        user: str | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Go on with a thread that was interrupted or awaits a decision, and yield the events.
 
@@ -242,7 +252,7 @@ class Bench:
             decisions: "approve", "reject", or what ``graphs.approvals.decisions_of`` takes; None where the thread
                 awaits none, or an approver decides.
             checkpoint: Branches off at this checkpoint of the thread instead of its end.
-            budget, ledger, approver, approve_plan: As in ``stream``.
+            budget, ledger, approver, approve_plan, user: As in ``stream``.
 
         Raises:
             UnknownThread: there is none of that id.
@@ -265,6 +275,7 @@ class Bench:
             ledger=counted,
             approver=approver,
             approve_plan=approve_plan,
+            user=user,
         )
         async with aclosing(self._events(run)) as events:
             async for event in events:
@@ -282,6 +293,7 @@ class Bench:
         ledger: Ledger | None = None,
         user: str | None = None,
         context: Mapping[str, Any] | None = None,
+        store: BaseStore | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Run a workflow's graph for a client that knows it: its stream's parts come among the events.
 
@@ -294,6 +306,7 @@ class Bench:
             streaming: What is streamed, as ``Part`` events.
             ledger, user: As in ``stream``.
             context: For a user's graph, the fields of its own context.
+            store: What its nodes get where the bench was opened with a ``graphs.stores.RunStore``.
 
         Raises:
             UsageError, ConfigError, BenchAIError: as in ``stream``.
@@ -302,7 +315,7 @@ class Bench:
         self._check_roles(chosen, False)
         counted = ledger or Ledger(self.default_budget(chosen))
         run = Run(chosen, task, beginning, thread_id, counted, run_id=run_id, user=user, streaming=streaming)
-        run.given = context or {}
+        run.given, run.store = context or {}, store
         if beginning.inputs and task and (remembered := await self._remembering.recalled(run)) is not None:
             beginning.inputs["messages"] = [remembered, *beginning.inputs["messages"]]
         async with aclosing(self._events(run)) as events:
@@ -346,6 +359,7 @@ class Bench:
 
     async def _work(self, run: Run) -> tuple[str, StopReason]:
         """Output and stop reason of one run, on a thread that nobody else runs on."""
+        current.set(run.store)
         async with self.threads.lock(run.thread_id):
             await self.threads.begin(run.thread_id, run.workflow.name, run.task)
             self._tracer.begin(run.run_id, run.task, self.loaded)
@@ -437,7 +451,10 @@ class Bench:
         """
         if name not in self._graphs:
             graph = self.registry.get(name).build()
-            self._graphs[name] = graph.compile(checkpointer=self.threads.saver, name=name)
+            settings: dict[str, Any] = {"checkpointer": self.threads.saver, "name": name}
+            if self._store is not None and not has_store(graph):
+                settings["store"] = self._store
+            self._graphs[name] = graph.compile(**settings)
         return self._graphs[name]
 
     async def _end_runs(self) -> None:

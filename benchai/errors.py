@@ -10,6 +10,9 @@ BenchAIError
         UnknownMemory     the memory holds nothing of that id
         NamespaceError    a namespace is not written as one
         NoteChanged       a note is not what it was when it was read
+        UnknownItem       no assistant, thread or run of that id
+        Conflict          what is there already contradicts it
+        Unprocessable     a field of a request has a value that cannot be taken
         Refused           a run cannot begin as asked
     ConfigError           benchai.yaml (or an override of it) is wrong
     ModelFileError        a model file is missing, no GGUF, or truncated
@@ -120,6 +123,24 @@ class NoteChanged(UsageError):
     """A note is not what it was when it was read; it is as the other writer left it."""
 
     status = 409
+
+
+class UnknownItem(UsageError):
+    """There is no assistant, thread or run of that id, or it is another owner's."""
+
+    status = 404
+
+
+class Conflict(UsageError):
+    """What is asked for contradicts what is there already."""
+
+    status = 409
+
+
+class Unprocessable(UsageError):
+    """A field of a request has a value that cannot be taken."""
+
+    status = 422
 
 
 class Refused(UsageError):

@@ -17,6 +17,7 @@ from benchai.cli import (
     doctor,
     fleet,
     keys,
+    mcp,
     memory,
     memory_add,
     memory_files,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("serve")(serve.serve)
+app.command("mcp")(mcp.mcp)
 app.command("workflows")(workflows.workflows)
 app.command("doctor")(doctor.doctor)
 app.command("route")(route.route)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from benchai.config.agent import AgentConfig
 from benchai.config.cache import CacheConfig
 from benchai.config.fleet import EngineConfig, FleetConfig, RouterConfig, TokenCaps
 from benchai.config.hub import split_reference
@@ -247,6 +248,7 @@ class Config(Section):
     usage: UsageConfig = Field(default_factory=UsageConfig)
     cache: CacheConfig = Field(default_factory=CacheConfig)
     memory: MemoryConfig = Field(default_factory=MemoryConfig)
+    agent: AgentConfig = Field(default_factory=AgentConfig)
 
     @field_validator("models")
     @classmethod

@@ -75,6 +75,11 @@ class ForeignGraph(AnyGraph):
     kept: dict[str, Any]
 
 
+def has_store(graph: AnyGraph) -> bool:
+    """Whether a graph was compiled with a store of its own."""
+    return isinstance(graph, ForeignGraph) and graph.kept.get("store") is not None
+
+
 def workflow_from(name: str, found: Any, origin: Origin, description: str | None = None) -> Workflow:
     """A workflow of what a user's file holds under a name.
 

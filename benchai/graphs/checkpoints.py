@@ -154,6 +154,27 @@ class ThreadStore:
             hint = did_you_mean(checkpoint_id, points) if len(points) < 4 else f"benchai threads show {thread_id}"
             raise UsageError(f"the thread {thread_id!r} has no checkpoint {checkpoint_id!r}", hint=hint)
 
+    async def last_checkpoint(self, thread_id: str) -> str | None:
+        """The id of a thread's last checkpoint; None where it has none."""
+        query = (
+            "SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''"
+            " ORDER BY checkpoint_id DESC LIMIT 1"
+        )
+        rows = await self._db.read(query, (thread_id,))
+        return str(rows[0][0]) if rows else None
+
+    async def roll_back(self, thread_id: str, checkpoint_id: str | None) -> None:
+        """Have a thread be as it was at a checkpoint; None: before its first.
+
+        Raises:
+            UsageError: a run is under way on it.
+        """
+        async with self.lock(thread_id):
+            if checkpoint_id is None:
+                await self.saver.adelete_thread(thread_id)
+            else:
+                await self._db.roll_back(thread_id, checkpoint_id)
+
     async def delete(self, thread_id: str) -> None:
         """Delete a thread with all its checkpoints.
 

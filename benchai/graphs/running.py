@@ -7,11 +7,12 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 from langgraph.runtime import RunControl
+from langgraph.store.base import BaseStore
 
 from benchai.errors import BenchAIError, Refused
 from benchai.events import ApprovalRequested, Delta, Event, ModelCall, Result, RunStarted, StopReason, ToolCall
@@ -54,6 +55,8 @@ class Run:
     said: str | None = None
     streaming: Streaming | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
+    store: BaseStore | None = None
+    _blanks: dict[str, tuple[bool, str]] = field(default_factory=dict)
     _unkept: list[Event] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
     _row: Callable[[Event], tuple[str, str, str]] | None = None
@@ -70,9 +73,17 @@ class Run:
             self._more.set()
 
     def _piece(self, delta: Delta, streaming: Streaming) -> None:
-        part = piece_of(delta) if "messages" in streaming.modes else None
+        part = piece_of(self._trimmed(delta)) if "messages" in streaming.modes else None
         if part is not None and (streaming.subgraphs or not part.namespace):
             self.events.put_nowait(part)
+
+    def _trimmed(self, delta: Delta) -> Delta:
+        """A piece without the blanks around its message, which the message is without, too."""
+        known, blanks = self._blanks.get(delta.id or "", (False, ""))
+        text = blanks + delta.text if known else delta.text.lstrip()
+        said = text.rstrip()
+        self._blanks[delta.id or ""] = known or bool(said), text[len(said) :]
+        return replace(delta, text=said)
 
     def end(self, output: str, reason: StopReason, error: BaseException | None = None) -> Result:
         """The run has ended: its result is kept as its last event, and handed out once the thread is free."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Seque
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
@@ -46,6 +47,7 @@ class Streaming:
         metadata: What its checkpoints and events are marked with.
         tags: What its events are marked with.
         recursion_limit: Steps of the graph; default: by the budget of the run.
+        run_id: Of the first of its events; default: a new one.
     """
 
     modes: Collection[str] = ()
@@ -56,10 +58,14 @@ class Streaming:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tags: Sequence[str] = ()
     recursion_limit: int | None = None
+    run_id: UUID | None = None
 
     def config(self) -> dict[str, Any]:
         """What of it belongs into LangGraph's configuration, its steps apart."""
-        return {"metadata": dict(self.metadata), "tags": list(self.tags)} if self.metadata or self.tags else {}
+        found: dict[str, Any] = {"metadata": dict(self.metadata)} if self.metadata else {}
+        return (
+            found | ({"tags": list(self.tags)} if self.tags else {}) | ({"run_id": self.run_id} if self.run_id else {})
+        )
 
 
 async def run_graph(
@@ -156,7 +162,12 @@ def _dumped(arguments: Any) -> str:
 
 
 def piece_of(delta: Delta) -> Part | None:
-    """A piece of a reply as LangGraph's mode "messages" has it, of the node that asks; None outside of a graph."""
+    """A piece of a reply as LangGraph's mode "messages" has it, of the node that asks.
+
+    None for one without text, and outside of a graph.
+    """
+    if not delta.text:
+        return None
     try:
         metadata = dict(get_config().get("metadata") or {})
     except RuntimeError:

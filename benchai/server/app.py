@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from benchai.errors import BenchAIError, Unavailable, UsageError
 from benchai.runtime.fleet.fleet import Fleet
+from benchai.server.agent.app import agent_error, agent_malformed, agent_refused, is_agents
 from benchai.server.auth import OWN_KEY
 from benchai.server.events import EventLog
 from benchai.server.memory import Use, add_memory_routes
@@ -23,6 +24,8 @@ def make_app(fleet: Fleet, log: EventLog, token: str, memory: Use | None = None)
 
     @app.exception_handler(BenchAIError)
     async def known(request: Request, error: BenchAIError) -> Response:
+        if is_agents(request.url.path):
+            return agent_error(error)
         if not _of_operators(request):
             return _response(failure(error))
         headers = {"Retry-After": str(max(1, round(error.retry_after)))} if isinstance(error, Unavailable) else None
@@ -30,6 +33,8 @@ def make_app(fleet: Fleet, log: EventLog, token: str, memory: Use | None = None)
 
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> Response:
+        if is_agents(request.url.path):
+            return agent_malformed(error)
         # what was given is not given back: it may hold text that cannot be encoded
         if not _of_operators(request):
             return _response(malformed((one["loc"][1:] or one["loc"], one["msg"]) for one in error.errors()))
@@ -39,6 +44,8 @@ def make_app(fleet: Fleet, log: EventLog, token: str, memory: Use | None = None)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
+        if is_agents(request.url.path):
+            return agent_refused(error.status_code, error.detail, request)
         if _of_operators(request):
             return await http_exception_handler(request, error)
         message = f"{error.detail}: {request.method} {request.url.path}"

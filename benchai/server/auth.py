@@ -20,7 +20,7 @@ from benchai.server.openai.errors import Headers, Reply, openai_error, retry_aft
 
 PREFIX = "benchai-"
 #: Paths that are open to all, and those that have a key of their own.
-OPEN = frozenset({"/health", "/ready"})
+OPEN = frozenset({"/health", "/ready", "/ok"})
 OWN_KEY = "/fleet"
 #: Request headers that may hold a key, besides Authorization.
 KEY_HEADERS = (b"api-key", b"x-api-key")

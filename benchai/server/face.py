@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import orjson
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from benchai.config import LoadedConfig
 from benchai.config.cache import CacheConfig
@@ -24,7 +25,11 @@ from benchai.runtime.router.rules import Rules
 from benchai.runtime.router.tables import tables
 from benchai.runtime.usage.log import UsageLog
 from benchai.runtime.usage.row import UsageRow, new_id
+from benchai.server.agent.app import agent_router
+from benchai.server.agent.endpoint import AgentEndpoint
 from benchai.server.feedback import feedback_router
+from benchai.server.mcp import PATH as MCP_PATH
+from benchai.server.mcp import House, McpDoor
 from benchai.server.metrics import Metrics
 from benchai.server.openai.catalog import catalog_router
 from benchai.server.openai.decide import Decider
@@ -64,6 +69,10 @@ class Face:
             self.workshop = await stack.enter_async_context(Workshop(self.fleet, self.memories))
             self.usage = UsageLog(config.usage, emit=self._emit)
             stack.push_async_callback(in_background, self.usage.close)
+            house = House(self.workshop.bench, self.memories, self.usage.append)
+            self.mcp = await stack.enter_async_context(McpDoor(house))
+            agent = AgentEndpoint(self.workshop, lambda: self.fleet.loaded, self.usage.append)
+            self.agent = await stack.enter_async_context(agent)
             self.exact = self._cache(config.cache)
             stack.push_async_callback(in_background, self.exact.close)
             self._stack = stack.pop_all()
@@ -80,6 +89,9 @@ class Face:
         workflows = self.workshop.descriptions
         app.include_router(catalog_router(self.fleet, lambda: self.decider.names, workflows, self.metrics))
         app.include_router(feedback_router(self.usage))
+        app.include_router(agent_router(self.agent.service))
+        # no router: its paths below would be redirected to
+        app.routes.append(Route(MCP_PATH, self.mcp))
         describe(app)
         replies = self.replies = self._replies()
         return Wire(app, Parts(self.fleet, self.upstream, self.decider, replies, self.workshop, self._finished))
@@ -99,7 +111,7 @@ class Face:
             ConfigError: no model serves a role that it needs.
         """
         cache, similar = loaded.config.cache, self._similar(loaded)
-        router = Rules(tables(loaded.config.routing))
+        router, agent = Rules(tables(loaded.config.routing)), self.agent.prepare(loaded)
 
         def take() -> None:
             self.decider.router = router
@@ -107,6 +119,7 @@ class Face:
             if self.replies is not None:
                 self.replies.apply(similar, enabled=_keeps(cache))
             self.workshop.apply()
+            agent()
             self.usage.apply(loaded.config.usage)
             self.usage.begin(self._core())
 

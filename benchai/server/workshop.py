@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from benchai.config import LoadedConfig
 from benchai.errors import Unavailable
@@ -15,6 +15,8 @@ from benchai.runtime.background import in_background
 from benchai.runtime.fleet.fleet import Fleet
 
 if TYPE_CHECKING:
+    from langgraph.store.base import BaseStore
+
     from benchai.bench import Bench
     from benchai.graphs.memories import Memories
 
@@ -61,11 +63,10 @@ class _Kept:
     async def _keep(self) -> None:
         """Hold it open: in one task, as its context managers want to be left where they were entered."""
         try:
-            bench_module = await in_background(_load)
+            open_bench, store = await in_background(_load)
             # the request that a workflow answers has a row, with the tokens of all its calls
-            async with bench_module.open(
-                self.loaded, endpoints=self._fleet, usage=False, memories=self._memories
-            ) as bench:
+            given: Any = {"usage": False, "memories": self._memories, "store": store}
+            async with open_bench(self.loaded, endpoints=self._fleet, **given) as bench:
                 self.opened.set_result(bench)
                 await self._unused.wait()
         except Exception as error:
@@ -88,6 +89,8 @@ class Workshop:
         self._kept: _Kept | None = None
         self._open: set[_Kept] = set()
         self._described: tuple[LoadedConfig, dict[str, str]] | None = None
+        #: Threads on which an answer is being taken, or a run goes on with one.
+        self.answering: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,12 +132,16 @@ class Workshop:
         task: str,
         *,
         images: Sequence[bytes] = (),
+        thread_id: str | None = None,
+        approve_plan: bool = False,
         user: str | None = None,
         said: str | None = None,
     ) -> AsyncGenerator[Event, None]:
         """See ``Bench.stream``."""
         async with self.bench() as bench:
-            async with aclosing(bench.stream(workflow, task, images=images, user=user, said=said)) as events:
+            settings: Any = {"thread_id": thread_id, "approve_plan": approve_plan, "user": user, "said": said}
+            running = bench.stream(workflow, task, images=images, **settings)
+            async with aclosing(running) as events:
                 async for event in events:
                     yield event
 
@@ -154,7 +161,9 @@ def _describe(loaded: LoadedConfig) -> dict[str, str]:
     return {one.name: one.description for one in load_workflows(loaded).all()}
 
 
-def _load() -> type[Bench]:
+def _load() -> tuple[Callable[..., AbstractAsyncContextManager[Bench]], BaseStore]:
+    """What opens a bench, and the store that its graphs get."""
     from benchai.bench import Bench
+    from benchai.graphs.stores import RunStore
 
-    return Bench
+    return Bench.open, RunStore()

@@ -31,6 +31,7 @@ from benchai.tools.tool import shorten
 __all__ = [
     "Access",
     "Address",
+    "CheckedBackend",
     "Resolver",
     "exchange",
     "is_elsewhere",
@@ -121,7 +122,8 @@ class Access:
     """What may be reached, and at what cost. Times are in seconds.
 
     `total` bounds a whole fetch, `connect` looking up and connecting, `idle` the wait for the next bytes; `size` is
-    the most bytes of a decoded body. Only tests pass another `allowed`, `ports`, `resolve` or `tls`.
+    the most bytes of a decoded body. `who` asks, as messages name it. Only tests, and what the user has allowed in
+    benchai.yaml, pass another `allowed`, `ports`, `resolve` or `tls`.
     """
 
     allowed: Callable[[Address], bool] = is_elsewhere
@@ -132,6 +134,7 @@ class Access:
     connect: float = 5.0
     idle: float = 10.0
     size: int = 2 * 1024**2
+    who: str = "web_fetch"
 
 
 def parse_url(text: str, access: Access) -> httpx.URL:
@@ -150,7 +153,7 @@ def parse_url(text: str, access: Access) -> httpx.URL:
         hint = f"write {shorten('https://' + text)}" if "://" not in text and "." in text else None
         raise ToolError(f"{shorten(text)} starts with neither http:// nor https://", hint=hint)
     if url.userinfo:
-        raise ToolError("the URL carries a user name or password, which web_fetch does not send")
+        raise ToolError(f"the URL carries a user name or password, which {access.who} does not send")
     port = url.port if url.port is not None else {"http": 80, "https": 443}[url.scheme]
     if not access.ports(port):
         raise ToolError(f"port {port} of {shorten(text)} is refused", hint="valid ports: 80, 443, 8000 to 8999")
@@ -197,7 +200,7 @@ def _literal(host: str) -> Address | None:
 def _permit(addresses: Iterable[Address], host: str, access: Access) -> None:
     for address in addresses:
         if not access.allowed(address):
-            raise ToolError(f"{shorten(host)} leads to {address}; web_fetch reaches only the public internet")
+            raise ToolError(f"{shorten(host)} leads to {address}; {access.who} reaches only the public internet")
 
 
 @asynccontextmanager
@@ -207,7 +210,7 @@ async def exchange(url: httpx.URL, access: Access) -> AsyncIterator[httpcore.Res
     Raises ToolError when an address is not allowed, and when connecting or reading fails, also within the block.
     h11 bounds the header lines (100 KiB).
     """
-    backend = _CheckedBackend(access)
+    backend = CheckedBackend(access)
     tls = await anyio.to_thread.run_sync(access.tls) if url.scheme == "https" else None
     target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
     times = {"connect": access.connect, "read": access.idle, "write": access.idle}
@@ -234,7 +237,7 @@ def _headers(url: httpx.URL) -> list[tuple[bytes, bytes]]:
     ]
 
 
-class _CheckedBackend(httpcore.AsyncNetworkBackend):
+class CheckedBackend(httpcore.AsyncNetworkBackend):
     """Looks names up, checks each address, and connects to a checked one."""
 
     def __init__(self, access: Access) -> None:
@@ -250,6 +253,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        """Connect to one of the host's addresses; raises ToolError when one of them is not allowed."""
         try:
             with anyio.fail_after(timeout):
                 addresses = await self._look_up(host, port)

@@ -20,7 +20,8 @@ ANSWERS = {
 ERRORS = {
     "400": "The request cannot be served as it is; also a prompt beyond the model's context",
     "401": "A key is needed",
-    "404": "No model of that name",
+    "404": "No model of that name; or no workflow waits for this answer",
+    "409": "The answer to what a workflow asked was given before",
     "413": "The body is too long",
     "429": "Too many requests, or a full queue; Retry-After says when to come again",
     "502": "The model broke off",

@@ -22,13 +22,19 @@ class Message(TypedDict, total=False):
     role: Required[str]
     content: str | list[dict[str, Any]] | None
     tool_calls: list[dict[str, Any]] | None
+    tool_call_id: str | None
 
 
 @with_config(_OPEN)
 class Ours(TypedDict, total=False):
-    """Our own field, ``benchai``: whether the reply may come from the cache and go into it."""
+    """Our own field, ``benchai``.
+
+    ``cache``: whether the reply may come from the cache and go into it.
+    ``approve_plan``: whether a workflow asks before it works by its plan.
+    """
 
     cache: bool
+    approve_plan: bool
 
 
 @with_config(_OPEN)

@@ -1,0 +1,1 @@
+"""The agent wire: LangGraph's Agent Server API over BenchAI's workflows."""
