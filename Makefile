@@ -6,10 +6,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-inp
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench soak tiny-model tiny-vision constraints clean
+.PHONY: help run test lint bench soak mcp-conformance tiny-model tiny-vision constraints clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 $(VENV)/installed: $(INPUTS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 run" if sys.version_info < (3, 11) else 0)'
@@ -48,6 +48,10 @@ bench: $(VENV)/installed-dev ## Benchmarks: the tiny models on their held-out ta
 
 soak: $(VENV)/installed-dev ## Mixed clients for 5 minutes while models are killed: nothing may be lost or doubled
 	@$(BIN)/python benchmarks/soak.py
+
+mcp-conformance: $(VENV)/installed-dev ## The MCP conformance package, which wants Node 20, against the MCP server and client
+	@npm install --silent --no-audit --no-fund --save-exact --prefix build/node @modelcontextprotocol/conformance@0.1.13
+	@$(BIN)/python -m scripts.mcp_conformance
 
 tiny-model: $(VENV)/installed-train ## Train the bundled model anew (CPU only)
 	@$(BIN)/python -m scripts.tiny_model --new-tokenizer --steps 10600 --minutes 43

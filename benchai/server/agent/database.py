@@ -10,13 +10,15 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from benchai.errors import StoreError
-from benchai.graphs.saver import Durable
 from benchai.server.agent.schema import TABLES
+
+if TYPE_CHECKING:
+    from benchai.graphs.saver import Durable
 
 Row = sqlite3.Row
 BUSY_SECONDS = 5.0

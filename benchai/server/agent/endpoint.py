@@ -26,6 +26,8 @@ from benchai.server.workshop import Workshop
 logger = logging.getLogger(__name__)
 FILE = "agent.sqlite"
 SWEEP_SECONDS = 30.0
+#: Webhooks under way at most; others wait for the next sweep.
+MOST_DELIVERIES = 500
 KEYS_SECONDS = 24 * 3600.0
 #: The HTTP status that stands for a run's end in its usage row.
 STATUS = {"success": 200, "interrupted": 499, "timeout": 504}
@@ -50,6 +52,7 @@ class AgentEndpoint:
         self._workshop = workshop
         self._loaded = loaded
         self._record = record
+        self._delivering: set[str] = set()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -93,6 +96,10 @@ class AgentEndpoint:
             self._deliver(row)
 
     def _deliver(self, row: Row) -> None:
+        if len(self._delivering) >= MOST_DELIVERIES or row["run_id"] in self._delivering:
+            # it stays due
+            return
+        self._delivering.add(row["run_id"])
         result = self._db.one("SELECT result FROM runs WHERE run_id = ?", (row["run_id"],))
         values = from_json(result["result"]) if result is not None else None
         payload: dict[str, Any] = {**run_json(row), "values": values, "webhook_sent_at": iso(time.time())}
@@ -101,13 +108,15 @@ class AgentEndpoint:
         self._webhooks.submit(row["run_id"], from_json(row["request"])["webhook"], payload)
 
     def _delivered(self, run_id: str, ok: bool, why: str) -> None:
+        self._delivering.discard(run_id)
         if not ok:
             logger.warning("the webhook of the run %s was not delivered: %s", run_id, why)
         self._db.write("UPDATE runs SET hook = ? WHERE run_id = ?", ("delivered" if ok else f"failed: {why}", run_id))
 
     def _deliver_again(self) -> None:
-        """Deliver what the last end of the server left undelivered."""
-        for row in self._db.read(f"{RUN} WHERE hook = 'due' AND status NOT IN {IN_USE}"):
+        """Deliver what the last end of the server left undelivered, or what was too much at once."""
+        query = f"{RUN} WHERE hook = 'due' AND status NOT IN {IN_USE} ORDER BY updated LIMIT ?"
+        for row in self._db.read(query, (MOST_DELIVERIES,)):
             self._deliver(row)
 
     # ---- upkeep
@@ -122,6 +131,7 @@ class AgentEndpoint:
 
     async def _sweep_once(self) -> None:
         now = time.time()
+        self._deliver_again()
         self._runs.log.forget(self._settings().keep_events_hours)
         self._db.write("DELETE FROM keys_of_requests WHERE created < ?", (now - KEYS_SECONDS,))
         # it needs langgraph, but so did what has expired
