@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchai.cli.options import ConfigOption
+from benchai.cli.options import ConfigOption, say
 
 if TYPE_CHECKING:
     from benchai.config import LoadedConfig
@@ -28,6 +29,8 @@ def mcp(
     from benchai.config import load_config
 
     _check()
+    if sys.stdin is not None and sys.stdin.isatty():
+        say("speaks MCP on stdin and stdout, for a client that starts it; Ctrl-C ends it", err=True)
     run_async(_serve(load_config(config), workspace))
 
 

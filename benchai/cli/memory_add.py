@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,15 +88,17 @@ def _adding(reports: Reports, config: Path | None, namespace: str | None, json: 
 
 async def _added(reports: Reports, config: Path | None, namespace: str | None, json: bool) -> bool:
     """Whether anything could not be read."""
+    from benchai.cli.memory_progress import bar, embedding
     from benchai.cli.opening import opened_memory
     from benchai.config import load_config
 
     failed = False
     async with opened_memory(load_config(config), namespace) as (memory, ns):
-        with _bar() as progress:
-            async with aclosing(reports(memory, ns, progress)) as found:
+        with bar() as show:
+            read = reports(memory, ns, lambda one: show(one.done, one.total, one.source))
+            async with aclosing(read) as found:
                 async for report in found:
-                    await memory.index()
+                    await embedding(memory, ns, memory.index(), show)
                     failed = failed or bool(report.failures)
                     _say(report, json)
     return failed
@@ -118,25 +119,6 @@ async def _fetch(url: str) -> tuple[str, str, bytes]:
         raise SourceError(f"{url!r} is longer than {CAP >> 20} MiB", hint="save a part of it, and add that file")
     charset = f"; charset={body.charset}" if body.charset else ""
     return str(body.url), f"{body.media_type}{charset}", body.data
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[Report]:
-    """A progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from benchai.cli.render import safe
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(done: Any) -> None:
-            bar.update(task, completed=done.done, total=done.total, description=safe(done.source)[-60:])
-
-        yield show
 
 
 def _say(report: IngestReport, json: bool) -> None:

@@ -44,7 +44,10 @@ def verify(config: ConfigOption = None, json: JsonOption = False) -> None:
 
 def rebuild(config: ConfigOption = None) -> None:
     """Make the full-text index and all vectors anew from what is kept."""
-    done = in_memory(lambda memory, _: memory.rebuild(), config, None)
+    from benchai.cli.memory_progress import bar, embedding
+
+    with bar() as show:
+        done = in_memory(lambda memory, ns: embedding(memory, ns, memory.rebuild(), show), config, None)
     if done is None:
         typer.echo("the full-text index is new; there is no embedder", err=True)
         return

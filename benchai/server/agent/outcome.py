@@ -32,6 +32,10 @@ class Outcome:
     reason: str = "completed"
     usage: Usage = field(default_factory=Usage)
 
+    def fail(self, kind: str, message: str, reason: str = "error") -> None:
+        """It failed."""
+        self.status, self.reason, self.error = "error", reason, {"error": kind, "message": message}
+
     @property
     def thread_status(self) -> str:
         """What its thread is afterwards."""

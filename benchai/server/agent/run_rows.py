@@ -135,11 +135,13 @@ class RunRows:
         """
         place = row["owner"], row["thread_id"]
         self._db.write(
-            "UPDATE threads SET status = ?, updated = ?, state_updated = ?, state = ?, interrupts = ?, error = ?,"
+            "UPDATE threads SET status = ?, updated = ?, state_updated = ?, state = COALESCE(?, state),"
+            " interrupts = COALESCE(?, interrupts), error = ?,"
             " expires = CASE WHEN hidden AND ? IS NOT NULL THEN ? ELSE expires END"
             " WHERE owner = ? AND thread_id = ?",
             ("busy" if busy else outcome.thread_status, now(), now(), _text(outcome.state),
-             json_bytes(outcome.interrupts).decode(), outcome.error and as_json(outcome.error),
+             json_bytes(outcome.interrupts).decode() if outcome.state is not None else None,
+             outcome.error and as_json(outcome.error),
              expires, expires, *place),
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -28,9 +28,6 @@ from benchai.server.agent.service import Conflict, UnknownItem, Unprocessable, n
 from benchai.server.agent.shapes import json_bytes
 from benchai.server.agent.thread_rows import find_thread, insert_thread
 from benchai.server.workshop import Workshop
-
-if TYPE_CHECKING:
-    from benchai.server.agent.work import Work
 
 logger = logging.getLogger(__name__)
 
@@ -304,30 +301,32 @@ class Runs:
         active.task = asyncio.create_task(self._work(active))
 
     async def _work(self, active: Active) -> None:
-        # it needs langgraph
-        from benchai.server.agent.work import Work
-
-        row = self.rows.known(active.waiting.run_id)
-        thread = find_thread(self._db, row["owner"], row["thread_id"])
-        work = Work(row, thread["inner_id"], self.log, self._db)
+        run_id = active.waiting.run_id
+        active.outcome = Outcome()
         try:
-            await self._worked(active, work, row, thread["inner_id"])
+            await self._worked(active, self.rows.known(run_id))
         except asyncio.CancelledError:
             if active.cancelled is None:
                 # the server ends: the run goes on when it starts again
                 return
         except Exception as error:
-            logger.exception("the run %s", row["run_id"])
-            kind = error.message if isinstance(error, BenchAIError) else str(error)
-            work.outcome.status, work.outcome.reason = "error", "error"
-            work.outcome.error = {"error": type(error).__name__, "message": kind}
+            logger.exception("the run %s", run_id)
+            outcome = active.outcome
+            outcome.fail(type(error).__name__, error.message if isinstance(error, BenchAIError) else str(error))
             with contextlib.suppress(BenchAIError):
-                self.log.append(row["run_id"], "error", json_bytes(work.outcome.error))
+                self.log.append(run_id, "error", json_bytes(outcome.error))
+        outcome = active.outcome
         if active.cancelled is not None:
-            work.outcome.status, work.outcome.reason = "interrupted", "cancelled"
-        self._finish(active, work.outcome)
+            outcome.status, outcome.reason, outcome.error = "interrupted", "cancelled", None
+        self._finish(active, outcome)
 
-    async def _worked(self, active: Active, work: Work, row: Row, inner: str) -> None:
+    async def _worked(self, active: Active, row: Row) -> None:
+        # it needs langgraph
+        from benchai.server.agent.work import Work
+
+        inner = find_thread(self._db, row["owner"], row["thread_id"])["inner_id"]
+        work = Work(row, inner, self.log, self._db)
+        active.outcome = work.outcome
         async with self._workshop.bench() as bench:
             if row["attempt"] == 1:
                 base = await bench.threads.last_checkpoint(inner)
@@ -338,7 +337,7 @@ class Runs:
                 await work.run(bench)
             finally:
                 if active.cancelled == "rollback":
-                    await asyncio.shield(work.roll_back(bench, base))
+                    active.outcome = await asyncio.shield(work.roll_back(bench, base))
 
     def _finish(self, active: Active, outcome: Outcome) -> None:
         """Keep how a run ended, and let the next one begin."""

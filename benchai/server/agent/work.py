@@ -125,30 +125,29 @@ class Work:
         outcome = self.outcome
         outcome.reason, outcome.usage = result.stop_reason, result.usage
         if result.stop_reason == TIMES_OUT:
+            self._fail(TIMES_OUT, "TimeoutError", self._said)
             outcome.status = "timeout"
-            self._fail("TimeoutError", self._said)
         elif result.stop_reason == "loop" and self.body.config.recursion_limit is not None:
-            outcome.status = "error"
-            self._fail("GraphRecursionError", self._said)
+            self._fail("loop", "GraphRecursionError", self._said)
         elif result.stop_reason == "cancelled":
             outcome.status = "interrupted"
 
     def _failed(self, error: Exception) -> None:
-        self.outcome.status, self.outcome.reason = "error", "error"
         message = str(error)
         if isinstance(error, BenchAIError):
             message = f"{error.message}; {error.hint}" if error.hint else error.message
-        self._fail(type(error).__name__, message)
+        self._fail("error", type(error).__name__, message)
 
-    def _fail(self, kind: str, message: str) -> None:
-        self.outcome.error = {"error": kind, "message": message}
+    def _fail(self, reason: str, kind: str, message: str) -> None:
+        self.outcome.fail(kind, message, reason)
         self._log.append(self.run_id, "error", json_bytes(self.outcome.error))
 
-    async def roll_back(self, bench: Bench, base: str | None) -> None:
-        """Have the thread be what it was before the run."""
+    async def roll_back(self, bench: Bench, base: str | None) -> Outcome:
+        """Have the thread be what it was before the run; returns what that is."""
         await bench.threads.roll_back(self._inner, base)
         self.outcome = Outcome()
         self._look(await bench.graph(self.graph_id).aget_state(self._config()))
+        return self.outcome
 
     def _look(self, state: StateSnapshot) -> None:
         """Note what the thread is at."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +15,7 @@ from benchai.server.openai.errors import Headers, openai_error
 if TYPE_CHECKING:
     from benchai.server.mcp.sessions import Sessions
 
+logger = logging.getLogger(__name__)
 PATH = "/mcp"
 METHODS = ("POST", "DELETE")
 MISSING = "MCP needs the package 'mcp', which is not installed"
@@ -58,7 +60,7 @@ class McpDoor:
             gone.set()
 
     async def _sessions(self) -> Sessions:
-        if self._opened is None or (self._opened.done() and self._opened.exception() is not None):
+        if self._opened is None or self._keeper is None or self._keeper.done():
             self._opened = asyncio.get_running_loop().create_future()
             self._keeper = asyncio.create_task(self._keep(self._opened))
         return await asyncio.shield(self._opened)
@@ -73,9 +75,11 @@ class McpDoor:
                 opened.set_result(sessions)
                 await self._end.wait()
         except Exception as error:
+            # once it is open, that is a defect: the next request opens it anew
             if opened.done():
-                raise
-            opened.set_exception(error)
+                logger.exception("the MCP sessions have ended")
+            else:
+                opened.set_exception(error)
 
 
 def _load() -> None:

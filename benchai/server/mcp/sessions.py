@@ -98,6 +98,9 @@ def _watched(send: Send, session: bytes | None, known: OrderedDict[bytes, int], 
                 known.pop(session, None)
             elif session is None and given is not None and message["status"] < 400:
                 begun.append(given)
+            if given is not None:
+                # a page that may ask needs to read it, to come again
+                message["headers"] = [*message["headers"], (b"access-control-expose-headers", ID)]
         await send(message)
 
     return watching
