@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-inp
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench soak mcp-conformance tiny-model tiny-vision constraints clean
+.PHONY: help run test lint bench soak conformance js-client mcp-conformance tiny-model tiny-vision constraints clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -48,6 +48,19 @@ bench: $(VENV)/installed-dev ## Benchmarks: the tiny models on their held-out ta
 
 soak: $(VENV)/installed-dev ## Mixed clients for 5 minutes while models are killed: nothing may be lost or doubled
 	@$(BIN)/python benchmarks/soak.py
+
+build/conformance/installed: Makefile constraints.txt
+	@$(PYTHON) -m venv --clear build/conformance
+	@grep -E '^lang(graph|chain-core)' constraints.txt > build/conformance/constraints.txt
+	@build/conformance/bin/python -m pip --disable-pip-version-check install --quiet --no-input -c build/conformance/constraints.txt \
+		'langgraph-cli[inmem]==0.4.40' langgraph-api==0.16.7
+	@touch $@
+
+conformance: $(VENV)/installed-dev build/conformance/installed ## The agent wire against `langgraph dev`: what differs must be listed in docs/agent.md
+	@$(BIN)/python -m scripts.agent_conformance
+
+js-client: ## LangGraph's JavaScript client, for examples/client_javascript.mjs and its test
+	@npm install --silent --no-audit --no-fund --save-exact --prefix build/node @langchain/langgraph-sdk@2.0.0
 
 mcp-conformance: $(VENV)/installed-dev ## The MCP conformance package, which wants Node 20, against the MCP server and client
 	@npm install --silent --no-audit --no-fund --save-exact --prefix build/node @modelcontextprotocol/conformance@0.1.13

@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from langchain_core.messages import BaseMessage
+
 from benchai.agents.images import data_url, read_image, with_images
 from benchai.agents.model import Models
 from benchai.agents.role import Agents
@@ -316,8 +318,12 @@ class Bench:
         counted = ledger or Ledger(self.default_budget(chosen))
         run = Run(chosen, task, beginning, thread_id, counted, run_id=run_id, user=user, streaming=streaming)
         run.given, run.store = context or {}, store
-        if beginning.inputs and task and (remembered := await self._remembering.recalled(run)) is not None:
-            beginning.inputs["messages"] = [remembered, *beginning.inputs["messages"]]
+        messages: list[Any] = (beginning.inputs or {}).get("messages") or []
+        # a graph that keeps messages of another kind would not know what to do with ours
+        recalls = bool(messages) and isinstance(messages[0], BaseMessage)
+        if recalls and (remembered := await self._remembering.recalled(run)) is not None:
+            assert beginning.inputs is not None
+            beginning.inputs["messages"] = [remembered, *messages]
         async with aclosing(self._events(run)) as events:
             async for event in events:
                 yield event

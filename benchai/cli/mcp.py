@@ -29,16 +29,16 @@ def mcp(
     from benchai.config import load_config
 
     _check()
-    if sys.stdin is not None and sys.stdin.isatty():
+    if sys.stdin.isatty():
         say("speaks MCP on stdin and stdout, for a client that starts it; Ctrl-C ends it", err=True)
     run_async(_serve(load_config(config), workspace))
 
 
 def _check() -> None:
-    """Refuse to go on without the package.
+    """Refuse to go on without the package, or without a client.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: the package is not installed, or stdin or stdout is closed.
     """
     from benchai.errors import UsageError
     from benchai.server.mcp.door import MEND, MISSING
@@ -47,6 +47,9 @@ def _check() -> None:
         import mcp  # noqa: F401
     except ModuleNotFoundError as error:
         raise UsageError(MISSING, hint=MEND) from error
+    # where one is closed, its number is that of a file which is opened later
+    if sys.__stdin__ is None or sys.__stdout__ is None or sys.__stderr__ is None:
+        raise UsageError("stdin, stdout or stderr is closed", hint="an MCP client starts this program with pipes")
 
 
 async def _serve(loaded: LoadedConfig, workspace: Path | None) -> None:

@@ -73,15 +73,19 @@ def by_id(answer: Any, asked: Sequence[Approval]) -> Any:
         return answer
     if len(given) != len(asked):
         raise UsageError(f"{len(given)} decisions were given, {len(asked)} are asked for", hint="decide on all at once")
-    return {"decisions": {one.id: _as_ours(value) for value, one in zip(given, asked, strict=True)}}
+    return {"decisions": {one.id: _as_ours(value, one) for value, one in zip(given, asked, strict=True)}}
 
 
-def _as_ours(value: Any) -> Any:
+def _as_ours(value: Any, asked: Approval) -> Any:
     """A decision in LangChain's form, ``{"type": "edit", "edited_action": {"args": {...}}}``, in ours."""
     if not isinstance(value, Mapping) or "type" not in value:
         return value
-    edited = value.get("edited_action") or {}
-    more = {"arguments": edited["args"]} if isinstance(edited, Mapping) and "args" in edited else {}
+    edited = value.get("edited_action")
+    edited = edited if isinstance(edited, Mapping) else {}
+    if edited.get("name", asked.subject) != asked.subject:
+        hint = "its arguments can be edited, its name cannot"
+        raise UsageError(f"{edited['name']!r} is not what was asked about: {asked.subject!r}", hint=hint)
+    more = {"arguments": edited["args"]} if "args" in edited else {}
     return {"decision": value["type"], **{key: value[key] for key in ("message",) if key in value}, **more}
 
 

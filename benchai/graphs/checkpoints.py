@@ -22,6 +22,7 @@ from benchai.events import Event, RunStarted
 from benchai.graphs.database import Database, InUse, file_name, open_sqlite
 from benchai.graphs.history import Point, points_of
 from benchai.graphs.journal import Calls
+from benchai.graphs.rollback import Base, base_of, roll_back
 from benchai.graphs.saver import Durable, Rider
 
 _OURS = ("benchai_threads", "benchai_calls", "benchai_events")
@@ -154,26 +155,23 @@ class ThreadStore:
             hint = did_you_mean(checkpoint_id, points) if len(points) < 4 else f"benchai threads show {thread_id}"
             raise UsageError(f"the thread {thread_id!r} has no checkpoint {checkpoint_id!r}", hint=hint)
 
-    async def last_checkpoint(self, thread_id: str) -> str | None:
-        """The id of a thread's last checkpoint; None where it has none."""
-        query = (
-            "SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''"
-            " ORDER BY checkpoint_id DESC LIMIT 1"
-        )
-        rows = await self._db.read(query, (thread_id,))
-        return str(rows[0][0]) if rows else None
+    async def has_checkpoint(self, thread_id: str, checkpoint_id: str) -> bool:
+        """Whether a thread has a checkpoint of the run itself."""
+        query = "SELECT 1 FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = '' AND checkpoint_id = ?"
+        return bool(await self._db.read(query, (thread_id, checkpoint_id)))
 
-    async def roll_back(self, thread_id: str, checkpoint_id: str | None) -> None:
-        """Have a thread be as it was at a checkpoint; None: before its first.
+    async def base_of(self, thread_id: str) -> Base:
+        """What a thread is at, for ``roll_back``."""
+        return await base_of(self._db, thread_id)
+
+    async def roll_back(self, thread_id: str, base: Base) -> None:
+        """Have a thread be as it was.
 
         Raises:
             UsageError: a run is under way on it.
         """
         async with self.lock(thread_id):
-            if checkpoint_id is None:
-                await self.saver.adelete_thread(thread_id)
-            else:
-                await self._db.roll_back(thread_id, checkpoint_id)
+            await roll_back(self._db, thread_id, base)
 
     async def delete(self, thread_id: str) -> None:
         """Delete a thread with all its checkpoints.
@@ -239,7 +237,8 @@ class ThreadStore:
 
 def _kept(event: Event, resumed: bool) -> str:
     data = event.as_json() | ({"resumed": True} if resumed and isinstance(event, RunStarted) else {})
-    return json.dumps(data, ensure_ascii=False, default=str)
+    # half a surrogate pair can be in a text of others', and cannot be kept
+    return json.dumps(data, ensure_ascii=False, default=str).encode("utf-8", "replace").decode()
 
 
 @asynccontextmanager

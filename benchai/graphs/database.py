@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import aiosqlite
 from filelock import FileLock, Timeout
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.serde.types import RESUME
 
 from benchai.errors import ThreadsError
 from benchai.graphs.saver import Durable, LoopSqliteSaver, Rider, open_saver
@@ -63,6 +62,11 @@ class Database(Protocol):
         """Whose events go with the transactions of checkpoints."""
         ...
 
+    @property
+    def writes(self) -> tuple[str, str]:
+        """The table in which LangGraph keeps what nodes wrote, and its columns without the thread's id."""
+        ...
+
     async def read(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         """The rows that a query finds."""
         ...
@@ -91,13 +95,11 @@ class Database(Protocol):
         """Remove what is kept of a thread outside the tables that ``write`` reaches."""
         ...
 
-    async def roll_back(self, thread_id: str, checkpoint_id: str) -> None:
-        """Remove the checkpoints after one, and the decisions that it was given."""
-        ...
-
 
 class SqliteDatabase:
     """A SQLite file, with a file for each lock in a folder beside it."""
+
+    writes = ("writes", "checkpoint_ns, checkpoint_id, task_id, idx, channel, type, value")
 
     def __init__(self, connection: aiosqlite.Connection, saver: LoopSqliteSaver, folder: Path) -> None:
         self._db = connection
@@ -137,11 +139,6 @@ class SqliteDatabase:
         finally:
             lock.release()
 
-    async def roll_back(self, thread_id: str, checkpoint_id: str) -> None:
-        """Remove the checkpoints after one, and the decisions that it was given."""
-        for statement, values in rolling_back("writes", thread_id, checkpoint_id):
-            await self.write(thread_id, statement, values)
-
     async def held(self, thread_id: str) -> bool:
         """Whether anybody holds a thread."""
         try:
@@ -157,16 +154,6 @@ class SqliteDatabase:
 
     def _lock_file(self, thread_id: str) -> Path:
         return self._folder / "locks" / f"{file_name(thread_id)}.lock"
-
-
-def rolling_back(writes: str, thread_id: str, checkpoint_id: str) -> list[tuple[str, Row]]:
-    """Statements that remove what came after a checkpoint; ids of checkpoints grow with time. ``writes`` is a table."""
-    later, given = (thread_id, checkpoint_id), (thread_id, checkpoint_id, RESUME)
-    return [
-        ("DELETE FROM checkpoints WHERE thread_id = ? AND checkpoint_id > ?", later),
-        (f"DELETE FROM {writes} WHERE thread_id = ? AND checkpoint_id > ?", later),  # noqa: S608
-        (f"DELETE FROM {writes} WHERE thread_id = ? AND checkpoint_id = ? AND channel = ?", given),  # noqa: S608
-    ]
 
 
 def file_name(thread_id: str) -> str:

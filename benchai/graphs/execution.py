@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from benchai.graphs.streaming import Part, Streaming, run_graph
 GRAPH_STEPS_PER_STEP = 10
 # an approver whose answers do not fit is asked again so often
 MOST_ANSWERS = 3
+# LangGraph's ids of interrupts
+INTERRUPT = re.compile(r"[0-9a-f]{32}")
 Approver = Callable[[list[Approval]], Awaitable[Any]]
 Graph = CompiledStateGraph[Any, RunContext, Any, Any]
 
@@ -222,6 +225,9 @@ class Execution:
         if isinstance(given, Mapping) and given and given.keys() <= {one.interrupt for one in questions}:
             each = (self._answers(given[one.interrupt], [one]) for one in questions if one.interrupt in given)
             return {key: answer for found in each for key, answer in found.items()}
+        if isinstance(given, Mapping) and given and all(INTERRUPT.fullmatch(str(key)) for key in given):
+            waits = ", ".join(one.interrupt for one in questions)
+            raise Refused(f"no decision on {', '.join(map(str, given))} is awaited", hint=f"one on {waits} is")
         asked = every(questions)
         try:
             given = by_id(given, asked) if asked else given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,8 @@ from benchai.graphs.targets import FORM, GROUP, Target, entry_points, targets_of
 Code = tuple[str, int] | None
 _Module = tuple[ModuleType, list[Declaration]]
 RENAME = "rename one of them"
+# files are run anew, with the path changed meanwhile: two threads would see each other's modules half loaded
+_one_at_a_time = threading.Lock()
 
 
 def load_workflows(loaded: LoadedConfig) -> WorkflowRegistry:
@@ -27,6 +30,11 @@ def load_workflows(loaded: LoadedConfig) -> WorkflowRegistry:
     What cannot be loaded is kept as broken, with the reason; everything else is there all the same. Functions that
     make graphs are not called before their workflow is needed.
     """
+    with _one_at_a_time:
+        return _loaded(loaded)
+
+
+def _loaded(loaded: LoadedConfig) -> WorkflowRegistry:
     loading = _Loading(builtin_workflows())
     for declared in declared_by_the_program():
         loading.program(declared)

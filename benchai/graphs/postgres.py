@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row, tuple_row
 
 from benchai.errors import ThreadsError
-from benchai.graphs.database import InUse, Row, rolling_back
+from benchai.graphs.database import InUse, Row
 from benchai.graphs.postgres_holder import is_another_alive, own_name
 from benchai.graphs.postgres_link import Connection, Link, reason_of
 from benchai.graphs.postgres_saver import PostgresSaver, in_postgres
@@ -73,6 +73,11 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 class PostgresDatabase:
     """A PostgreSQL database, on one connection."""
+
+    writes = (
+        "checkpoint_writes",
+        "checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path",
+    )
 
     def __init__(self, saver: PostgresSaver) -> None:
         self.saver = saver
@@ -157,11 +162,6 @@ class PostgresDatabase:
     async def forget(self, thread_id: str) -> None:
         """Remove the checkpoints of a thread."""
         await self.saver.adelete_thread(thread_id)
-
-    async def roll_back(self, thread_id: str, checkpoint_id: str) -> None:
-        """Remove the checkpoints after one, and the decisions that it was given."""
-        for statement, values in rolling_back("checkpoint_writes", thread_id, checkpoint_id):
-            await self.write(thread_id, statement, values)
 
     async def set_up(self) -> None:
         """Make the tables where they are not there, or not of this version."""

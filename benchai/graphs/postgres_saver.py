@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -122,6 +123,16 @@ class PostgresSaver(AsyncPostgresSaver):
         """Keep what a node wrote before its step is whole."""
         above = super().aput_writes
         await self.link.do(lambda: above(config, writes, task_id, task_path), _thread(config))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Leave threads their last state alone.
+
+        Raises:
+            NotImplementedError: a state is kept as differences from those before it.
+        """
+        above = super().aprune
+        for thread_id in thread_ids:
+            await self.link.do(partial(above, [thread_id], strategy=strategy), thread_id)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete all checkpoints of a thread."""

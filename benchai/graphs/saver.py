@@ -7,9 +7,11 @@ A write takes about a tenth of a millisecond in WAL mode. Where another process 
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -100,6 +102,33 @@ class LoopSqliteSaver(SqliteSaver):
     ) -> None:
         """Keep what a node wrote before its step is whole."""
         await self._do(lambda: self.put_writes(config, writes, task_id, task_path))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Leave threads their last state alone: its checkpoint, and those of the nested runs that it waits for.
+
+        Raises:
+            NotImplementedError: a state is kept as differences from those before it, or the strategy is another one.
+        """
+        if strategy != "keep_latest":
+            raise NotImplementedError(strategy)
+        for thread_id in thread_ids:
+            await self._do(partial(self._keep_latest, thread_id))
+
+    def _keep_latest(self, thread_id: str) -> None:
+        query = "SELECT checkpoint_ns, max(checkpoint_id), metadata FROM checkpoints WHERE thread_id = ? GROUP BY 1"
+        with self.cursor() as cursor:
+            heads = {name: (last, json.loads(found)) for name, last, found in cursor.execute(query, (thread_id,))}
+            if any("counters_since_delta_snapshot" in metadata for _, metadata in heads.values()):
+                raise NotImplementedError("DeltaChannel")
+            root = heads.get("", ("",))[0]
+            for name, (last, metadata) in heads.items():
+                # a nested run belongs to the checkpoint that it began at
+                over = ":" in name and metadata.get("parents", {}).get("") != root
+                kept = "" if over else last
+                for table in ("checkpoints", "writes"):
+                    delete = f"DELETE FROM {table} WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id <> ?"  # noqa: S608
+                    cursor.execute(delete, (thread_id, name, kept))
+            cursor.execute("UPDATE checkpoints SET parent_checkpoint_id = NULL WHERE thread_id = ?", (thread_id,))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete all checkpoints of a thread."""

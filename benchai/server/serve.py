@@ -164,6 +164,8 @@ class Service:
 
     async def _drain(self, fleet: Fleet) -> None:
         self._tell("stops: requests under way may end, a second signal ends them at once")
+        if self._face is not None:
+            await self._face.agent.break_off()
         async with race(fleet.drain(), self._at_once.wait()):
             pass
 

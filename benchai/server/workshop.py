@@ -88,6 +88,7 @@ class Workshop:
         self._memories = memories
         self._kept: _Kept | None = None
         self._open: set[_Kept] = set()
+        self._describing = asyncio.Lock()
         self._described: tuple[LoadedConfig, dict[str, str]] | None = None
         #: Threads on which an answer is being taken, or a run goes on with one.
         self.answering: set[str] = set()
@@ -122,9 +123,10 @@ class Workshop:
     async def descriptions(self) -> dict[str, str]:
         """Workflow -> what it does; needs no bench, whose threads and servers of tools may be out of order."""
         loaded = self._fleet.loaded
-        if self._described is None or self._described[0] is not loaded:
-            self._described = loaded, await in_background(_describe, loaded)
-        return self._described[1]
+        async with self._describing:
+            if self._described is None or self._described[0] is not loaded:
+                self._described = loaded, await in_background(_describe, loaded)
+            return self._described[1]
 
     async def stream(
         self,

@@ -14,6 +14,7 @@ from benchai.errors import did_you_mean
 from benchai.runtime.background import in_background
 from benchai.server.agent.anatomy import depth_of, drawing, schemas, subgraphs
 from benchai.server.agent.bodies import MAX_ROWS, MOST, Body, Data, Text, contains, shown
+from benchai.server.agent.routing import JsonRoute
 from benchai.server.agent.service import AgentService, Conflict, UnknownItem, check_uuid, now, owner_of, selected
 from benchai.server.agent.threads import remove_thread
 from benchai.server.agent.versions import (
@@ -126,7 +127,7 @@ async def _of_system(service: AgentService, wanted: str) -> Assistant | None:
 
 def assistants_router(service: AgentService) -> APIRouter:
     """The routes below /assistants."""
-    router = APIRouter(prefix="/assistants", tags=["assistants"])
+    router = APIRouter(prefix="/assistants", tags=["assistants"], route_class=JsonRoute)
     _reading(router, service)
     _looking(router, service)
     _writing(router, service)

@@ -107,7 +107,9 @@ def open_agent_database(file: Path, durable: Durable = "normal") -> Iterator[Age
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={durable.upper()}")
             connection.executescript(TABLES)
-        except sqlite3.Error as error:
+            # it holds what was said
+            file.chmod(0o600)
+        except (OSError, sqlite3.Error) as error:
             raise _cannot_open(file, error) from error
         yield AgentDatabase(connection)
     finally:

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from benchai.config import LoadedConfig, paths
 from benchai.config.agent import AgentConfig
-from benchai.errors import BenchAIError
 from benchai.runtime.usage.row import OK, UsageRow
 from benchai.runtime.usage.row import new_id as new_row_id
 from benchai.server.agent.database import AgentDatabase, Row, from_json, open_agent_database
@@ -64,8 +63,8 @@ class AgentEndpoint:
             stack.push_async_callback(self._runs.close)
             self.service = AgentService(self._db, self._workshop, self._runs, self._webhooks)
             self._stack = stack.pop_all()
-        self._runs.start()
         self._deliver_again()
+        self._runs.start()
         self._sweeping = asyncio.create_task(self._sweep())
         return self
 
@@ -75,6 +74,10 @@ class AgentEndpoint:
         self._sweeping.cancel()
         await asyncio.gather(self._sweeping, return_exceptions=True)
         await self._stack.aclose()
+
+    async def break_off(self) -> None:
+        """The server ends: runs go on when it starts again, and who waits for them is let go."""
+        await self._runs.close()
 
     def prepare(self, loaded: LoadedConfig) -> Callable[[], None]:
         """Check what another configuration asks for; returns what takes it.
@@ -126,14 +129,15 @@ class AgentEndpoint:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
                 await self._sweep_once()
-            except BenchAIError as error:
-                logger.warning("what has expired cannot be deleted: %s", error.message)
+            except Exception as error:
+                logger.warning("what has expired cannot be deleted: %s", error)
 
     async def _sweep_once(self) -> None:
         now = time.time()
         self._deliver_again()
         self._runs.log.forget(self._settings().keep_events_hours)
         self._db.write("DELETE FROM keys_of_requests WHERE created < ?", (now - KEYS_SECONDS,))
+        self._db.write("DELETE FROM items WHERE expires <= ?", (now,))
         # it needs langgraph, but so did what has expired
         from benchai.server.agent.threads import delete_expired
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchai.errors import StoreError
-from benchai.server.agent.database import AgentDatabase
+from benchai.server.agent.database import AgentDatabase, Row
 
-#: Events that a follower reads at once.
+#: Events that a follower reads at once, and bytes of them.
 PAGE = 256
+PAGE_BYTES = 2**20
 #: Events that wait in memory at most while the database cannot be written.
 MOST_WAITING = 10_000
 INSERT = "INSERT INTO events (id, run_id, name, data) VALUES (?, ?, ?, ?)"
@@ -83,8 +84,10 @@ class EventLog:
 
     def read(self, run_id: str, after: int) -> list[Logged]:
         """The next events of a run."""
-        query = "SELECT id, name, data FROM events WHERE run_id = ? AND id > ? ORDER BY id LIMIT ?"
-        return [Logged(*row) for row in self._db.read(query, (run_id, after, PAGE))]
+        sizes = "SELECT id, length(data) FROM events WHERE run_id = ? AND id > ? ORDER BY id LIMIT ?"
+        last = _end_of_page(self._db.read(sizes, (run_id, after, PAGE)))
+        query = "SELECT id, name, data FROM events WHERE run_id = ? AND id > ? AND id <= ? ORDER BY id"
+        return [Logged(*row) for row in self._db.read(query, (run_id, after, last))] if last else []
 
     @property
     def last_id(self) -> int:
@@ -95,14 +98,15 @@ class EventLog:
         self, owner: str, thread_id: str, after: int, keep_alive: float
     ) -> AsyncGenerator[Logged | None, None]:
         """The events of all runs of a thread, without an end; see ``follow``."""
-        query = (
-            "SELECT events.id, name, data FROM events JOIN runs USING (run_id)"
-            " WHERE owner = ? AND thread_id = ? AND events.id > ? ORDER BY events.id LIMIT ?"
-        )
+        of_thread = "FROM events JOIN runs USING (run_id) WHERE owner = ? AND thread_id = ? AND events.id > ?"
+        sizes = f"SELECT events.id, length(data) {of_thread} ORDER BY events.id LIMIT ?"
+        query = f"SELECT events.id, name, data {of_thread} AND events.id <= ? ORDER BY events.id"
         with self._following(place_of(owner, thread_id)) as news:
             while True:
                 news.clear()
-                found = [Logged(*row) for row in self._db.read(query, (owner, thread_id, after, PAGE))]
+                place = owner, thread_id, after
+                last = _end_of_page(self._db.read(sizes, (*place, PAGE)))
+                found = [Logged(*row) for row in self._db.read(query, (*place, last))] if last else []
                 for event in found:
                     after = event.id
                     yield event
@@ -153,6 +157,17 @@ class EventLog:
             " (SELECT run_id FROM runs WHERE status NOT IN ('pending', 'running') AND updated < ?)"
         )
         return self._db.write(query, (time.time() - hours * 3600,))
+
+
+def _end_of_page(sizes: Sequence[Row]) -> int:
+    """The last id of a page: so many events, or so many bytes; 0 for none. One event is read however large it is."""
+    last = total = 0
+    for number, size in sizes:
+        total += size
+        if last and total > PAGE_BYTES:
+            break
+        last = number
+    return last
 
 
 async def _heard(news: asyncio.Event, seconds: float) -> bool:

@@ -21,6 +21,7 @@ class Outcome:
         open: Whether the graph has more to do.
         reason: Why it stopped, in BenchAI's words (see ``events.StopReason``).
         usage: Tokens.
+        refused: Whether nothing of it was run.
     """
 
     status: str = "success"
@@ -31,6 +32,7 @@ class Outcome:
     open: bool = False
     reason: str = "completed"
     usage: Usage = field(default_factory=Usage)
+    refused: bool = False
 
     def fail(self, kind: str, message: str, reason: str = "error") -> None:
         """It failed."""
@@ -39,6 +41,6 @@ class Outcome:
     @property
     def thread_status(self) -> str:
         """What its thread is afterwards."""
-        if self.status in ("error", "timeout"):
+        if self.status in ("error", "timeout") and not self.refused:
             return "error"
         return "interrupted" if self.open else "idle"

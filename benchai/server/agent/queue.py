@@ -57,3 +57,17 @@ def next_of(
             if per_key is None or under_way[one.owner] < per_key:
                 ready.append(one)
     return min(ready, key=lambda one: (under_way[one.owner], served.get(one.owner, 0), -one.priority), default=None)
+
+
+def begins_at_once(
+    new: Waiting, waiting: Sequence[Waiting], working: Sequence[Waiting], concurrency: int, per_key: int | None
+) -> bool:
+    """Whether a new run would begin now, after all that wait and can begin; see ``next_of``."""
+    left, under_way = [*waiting, new], list(working)
+    while len(under_way) < concurrency:
+        chosen = next_of(left, under_way, {}, per_key, new.created)
+        if chosen is None or chosen is new:
+            return chosen is new
+        left.remove(chosen)
+        under_way.append(chosen)
+    return False

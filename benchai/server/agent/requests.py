@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +21,7 @@ Nodes = Literal["*"] | list[str]
 #: Keys of ``config.configurable`` that are ours to read, not the graph's.
 OWN_KEYS = ("thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map", "budget", "priority", "run_id")
 LONGEST_WAIT = 30 * 24 * 3600.0
+_INTERRUPT = re.compile(r"[0-9a-f]{32}")
 
 
 class Body(BaseModel):
@@ -139,7 +141,10 @@ class RunBody(Body):
     def begins_at(self) -> str | None:
         """The checkpoint that it begins at; None: the thread's last."""
         named = self.checkpoint.checkpoint_id if self.checkpoint else None
-        return self.checkpoint_id or named or self.config.configurable.get("checkpoint_id")
+        found = self.checkpoint_id or named or self.config.configurable.get("checkpoint_id")
+        if found is not None and not isinstance(found, str):
+            raise Unprocessable(f"config.configurable.checkpoint_id = {str(found)[:100]!r} is no text")
+        return found
 
 
 class CancelBody(Body):
@@ -156,7 +161,11 @@ def merged(assistant: Mapping[str, Any], body: RunBody) -> RunBody:
     configurable = {**(config.get("configurable") or {}), **body.config.configurable}
     tags = [*(config.get("tags") or []), *body.config.tags]
     limit = body.config.recursion_limit or config.get("recursion_limit")
-    settings = body.config.model_copy(update={"configurable": configurable, "tags": tags, "recursion_limit": limit})
+    try:
+        settings = RunConfig(configurable=configurable, tags=tags, recursion_limit=limit)
+    except ValidationError as error:
+        raise Unprocessable(f"the config of the assistant: {error.errors(include_url=False)[0]['msg']}") from error
+    _ = settings.budget, settings.priority
     context = {**(assistant.get("context") or {}), **(body.context or {})} or None
     return body.model_copy(update={"config": settings, "context": context})
 
@@ -167,3 +176,8 @@ def mode_of(name: str) -> tuple[str, ...]:
     if head in ("metadata", "error", "end"):
         return ()
     return ("messages-tuple",) if head == "messages" else (head.partition("/")[0],)
+
+
+def are_interrupts(resume: Any) -> bool:
+    """Whether a decision is one for each of some interrupts, by their ids: 32 hexadecimal digits."""
+    return isinstance(resume, Mapping) and bool(resume) and all(map(_INTERRUPT.fullmatch, resume))

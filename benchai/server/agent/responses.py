@@ -18,6 +18,10 @@ SSE = "text/event-stream; charset=utf-8"
 ALIVE = b": heartbeat\n\n"
 
 
+class ServerEnds(Exception):
+    """The server ends: what is sent breaks off."""
+
+
 class Lasting(Response):
     """Sends pieces as they come.
 
@@ -66,9 +70,13 @@ class Lasting(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async with aclosing(self._pieces) as pieces:
-            async for piece in pieces:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        try:
+            async with aclosing(self._pieces) as pieces:
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except ServerEnds:
+            # no last piece: the connection is closed in the middle
+            return
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from benchai.errors import BenchAIError, UsageError
-from benchai.server.agent.assistants import find_assistant
+from benchai.errors import BenchAIError
 from benchai.server.agent.database import Row
 from benchai.server.agent.requests import Action, CancelBody, Mode, RunBody, mode_of
-from benchai.server.agent.responses import KEEP_ALIVE, SSE, Lasting, as_sse
+from benchai.server.agent.responses import KEEP_ALIVE, SSE, Lasting, ServerEnds, as_sse
+from benchai.server.agent.routing import JsonRoute
+from benchai.server.agent.run_checks import wanted_run
 from benchai.server.agent.run_rows import IN_USE, RUN, run_json
-from benchai.server.agent.runs import Runs, Wanted, digest_of
+from benchai.server.agent.runs import Runs
 from benchai.server.agent.service import (
     AgentService,
     UnknownItem,
@@ -26,6 +27,9 @@ from benchai.server.agent.service import (
 )
 from benchai.server.agent.shapes import json_bytes
 
+if TYPE_CHECKING:
+    pass
+
 MOST_IN_BATCH = 100
 RunStatus = Literal["pending", "running", "error", "success", "timeout", "interrupted"]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
@@ -34,7 +38,7 @@ LastEvent = Annotated[str | None, Header(alias="Last-Event-ID", max_length=64)]
 
 def runs_router(service: AgentService) -> APIRouter:
     """All routes of runs."""
-    router = APIRouter(tags=["runs"])
+    router = APIRouter(tags=["runs"], route_class=JsonRoute)
     _add_making(router, service)
     _add_looking(router, service)
     _add_ending(router, service)
@@ -83,10 +87,8 @@ def _add_making(router: APIRouter, service: AgentService) -> None:
         if not 0 < len(bodies) <= MOST_IN_BATCH:
             raise Unprocessable(f"a batch of {len(bodies)} runs cannot be taken", hint=f"1 to {MOST_IN_BATCH}")
         keys = [None if key is None else f"{key}/{number}" for number in range(len(bodies))]
-        wanted = [await _wanted(service, request, None, body, one) for body, one in zip(bodies, keys, strict=True)]
-        with service.database.transaction():
-            rows = [runs.create(one) for one in wanted]
-        return [run_json(row) for row in rows]
+        wanted = [await wanted_run(service, request, None, body, one) for body, one in zip(bodies, keys, strict=True)]
+        return [run_json(row) for row in runs.create_all(wanted)]
 
 
 def _add_looking(router: APIRouter, service: AgentService) -> None:
@@ -195,41 +197,8 @@ def _to_cancel(service: AgentService, owner: str, body: CancelBody) -> list[str]
     ]
 
 
-async def _wanted(
-    service: AgentService, request: Request, thread_id: str | None, body: RunBody, key: str | None
-) -> Wanted:
-    """A run that can be made, as far as that can be told without its thread."""
-    owner = owner_of(request)
-    _ = body.config.budget, body.config.priority
-    if body.webhook is not None:
-        service.webhooks.check(body.webhook)
-    try:
-        assistant = await find_assistant(service, owner, body.assistant_id)
-    except UnknownItem as error:
-        raise Unprocessable(error.message, hint=error.hint) from error
-    async with service.workshop.bench() as bench:
-        graph = bench.graph(assistant.graph_id)
-        _check_nodes(graph.nodes.keys(), body)
-        if body.command is None and body.input is not None:
-            from benchai.graphs.starting import started
-
-            try:
-                started(bench.registry.get(assistant.graph_id), graph, body.input)
-            except UsageError as error:
-                raise Unprocessable(error.message, hint=error.hint) from error
-    digest = digest_of(request.url.path.removesuffix("/wait").removesuffix("/stream"), await request.json())
-    return Wanted(owner, thread_id, assistant, body, key, digest)
-
-
-def _check_nodes(nodes: Any, body: RunBody) -> None:
-    for name, given in (("interrupt_before", body.interrupt_before), ("interrupt_after", body.interrupt_after)):
-        for unknown in (one for one in given or () if given != "*" and one not in nodes):
-            known = ", ".join(sorted(one for one in nodes if not one.startswith("__")))
-            raise Unprocessable(f"{name} names {unknown[:100]!r}, which is no node", hint=f"there are: {known}")
-
-
 async def _made(service: AgentService, request: Request, thread_id: str | None, body: RunBody, key: str | None) -> Row:
-    return service.runs.create(await _wanted(service, request, thread_id, body, key))
+    return service.runs.create(await wanted_run(service, request, thread_id, body, key))
 
 
 def _thread(thread_id: str) -> str:
@@ -288,13 +257,16 @@ def _awaited(runs: Runs, row: Row, on_disconnect: str) -> Response:
 async def _result(runs: Runs, run_id: str) -> AsyncGenerator[bytes, None]:
     """The result of a run; blanks before it while it is waited for."""
     waiting = runs.waiting(run_id)
-    while waiting is not None:
+    while waiting is not None and not runs.closing:
         try:
             async with asyncio.timeout(KEEP_ALIVE):
                 await waiting.done.wait()
             break
         except TimeoutError:
             yield b"\n"
+    if runs.waiting(run_id) is not None:
+        # the client takes a response that breaks off for what it is, and joins again
+        raise ServerEnds
     try:
         yield runs.result(run_id, waiting)
     except BenchAIError as error:

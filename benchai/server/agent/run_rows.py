@@ -89,13 +89,22 @@ class RunRows:
         query = "UPDATE runs SET status = 'running', attempt = attempt + 1, updated = ? WHERE run_id = ?"
         self._db.write(query, (now(), run_id))
 
-    def put_back(self) -> None:
-        """The runs that the server's end broke off wait again."""
-        self._db.write("UPDATE runs SET status = 'pending' WHERE status = 'running'")
+    def put_back(self, run_id: str | None = None) -> None:
+        """A run waits again; without an id all that the server's end broke off."""
+        # one that could not begin has not been tried
+        self._db.write(
+            "UPDATE runs SET status = 'pending', attempt = CASE WHEN ? IS NULL THEN attempt ELSE attempt - 1 END"
+            " WHERE status = 'running' AND (? IS NULL OR run_id = ?)",
+            (run_id, run_id, run_id),
+        )
 
-    def set_base(self, run_id: str, checkpoint_id: str | None) -> None:
+    def cancel(self, run_id: str, action: str) -> None:
+        """Note that a run is cancelled: that outlives the server, too."""
+        self._db.write("UPDATE runs SET cancel_reason = ? WHERE run_id = ?", (action, run_id))
+
+    def set_base(self, run_id: str, base: str) -> None:
         """Note what a roll back goes back to."""
-        self._db.write("UPDATE runs SET base = ? WHERE run_id = ?", (checkpoint_id, run_id))
+        self._db.write("UPDATE runs SET base = ? WHERE run_id = ?", (base, run_id))
 
     def result(self, run_id: str) -> bytes | None:
         """The result of a run that has ended, as its client gets it; None where there is no such run."""
@@ -120,8 +129,8 @@ class RunRows:
         self._db.write(
             "UPDATE runs SET status = ?, updated = ?, result = ?, error = ?, cancel_reason = ?, metadata = ?"
             " WHERE run_id = ?",
-            (outcome.status, now(), _text(outcome.result), outcome.error and as_json(outcome.error), cancelled,
-             as_json(metadata), row["run_id"]),
+            (outcome.status, now(), _text(outcome.result), _text(outcome.error and json_bytes(outcome.error)),
+             cancelled, as_json(metadata), row["run_id"]),
         )  # fmt: skip
 
     def end_on_thread(self, row: Row, outcome: Outcome, *, busy: bool, expires: float | None) -> None:
@@ -134,6 +143,10 @@ class RunRows:
             expires: When the thread is to be deleted, where it is that of this run alone.
         """
         place = row["owner"], row["thread_id"]
+        error = _text(outcome.error and json_bytes(outcome.error)) if not outcome.refused else None
+        if outcome.state is None and error is None:
+            self._never_began(place, busy=busy, expires=expires)
+            return
         self._db.write(
             "UPDATE threads SET status = ?, updated = ?, state_updated = ?, state = COALESCE(?, state),"
             " interrupts = COALESCE(?, interrupts), error = ?,"
@@ -141,17 +154,18 @@ class RunRows:
             " WHERE owner = ? AND thread_id = ?",
             ("busy" if busy else outcome.thread_status, now(), now(), _text(outcome.state),
              json_bytes(outcome.interrupts).decode() if outcome.state is not None else None,
-             outcome.error and as_json(outcome.error),
+             error,
              expires, expires, *place),
         )  # fmt: skip
 
-    def never_began(self, row: Row, *, busy: bool) -> None:
+    def _never_began(self, place: tuple[str, str], *, busy: bool, expires: float | None) -> None:
         """A run that waited was cancelled: its thread is what it was, unless another run waits."""
         self._db.write(
-            "UPDATE threads SET updated = ?, status = CASE WHEN ? THEN 'busy'"
+            "UPDATE threads SET updated = ?, expires = CASE WHEN hidden AND ? IS NOT NULL THEN ? ELSE expires END,"
+            " status = CASE WHEN ? THEN 'busy'"
             " WHEN interrupts != '{}' THEN 'interrupted' WHEN error IS NOT NULL THEN 'error' ELSE 'idle' END"
             " WHERE owner = ? AND thread_id = ?",
-            (now(), busy, row["owner"], row["thread_id"]),
+            (now(), expires, expires, busy, *place),
         )
 
     def delete(self, run_id: str) -> None:
@@ -161,8 +175,8 @@ class RunRows:
             self._db.write("DELETE FROM runs WHERE run_id = ?", (run_id,))
 
 
-def _text(data: bytes | None) -> str | None:
-    return None if data is None else data.decode()
+def _text(data: bytes | dict[str, str] | None) -> str | None:
+    return data.decode() if isinstance(data, bytes) else None
 
 
 def run_json(row: Row) -> dict[str, Any]:

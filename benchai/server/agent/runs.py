@@ -1,58 +1,36 @@
-"""Runs: taken in, queued, worked on, cancelled, and gone on with after the end of the server.
+"""Runs: queued, worked on, cancelled, and gone on with after the end of the server.
 
-A run is kept before its client hears of it. What is decided about a thread is decided in one turn of the event loop.
+A run is kept before its client hears of it, and a cancellation before it is answered. What is decided about a thread is
+decided in one turn of the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
-import orjson
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from benchai.config.agent import AgentConfig
-from benchai.errors import BenchAIError, QueueFull, StoreError
-from benchai.server.agent.assistants import Assistant
+from benchai.errors import BenchAIError, ConfigError, StoreError, UsageError
+from benchai.server.agent.active import Active, Wanted
+from benchai.server.agent.admission import Admission
 from benchai.server.agent.database import AgentDatabase, Row, from_json
 from benchai.server.agent.log import EventLog, place_of
 from benchai.server.agent.outcome import Outcome
 from benchai.server.agent.queue import Waiting, next_of
-from benchai.server.agent.requests import RunBody, merged
 from benchai.server.agent.run_rows import RunRows
-from benchai.server.agent.service import Conflict, UnknownItem, Unprocessable, now
+from benchai.server.agent.service import UnknownItem, now
 from benchai.server.agent.shapes import json_bytes
-from benchai.server.agent.thread_rows import find_thread, insert_thread
+from benchai.server.agent.thread_rows import find_thread, turn
 from benchai.server.workshop import Workshop
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Active:
-    """A run that has not ended: it waits or is worked on."""
-
-    waiting: Waiting
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-    cancelled: str | None = None
-    outcome: Outcome | None = None
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A run that is asked for; without a thread it gets one of its own."""
-
-    owner: str
-    thread_id: str | None
-    assistant: Assistant
-    body: RunBody
-    key: str | None = None
-    digest: bytes = b""
+#: A run that was broken off by the server's end, or could not begin, so often does not go on.
+MOST_ATTEMPTS = 10
+#: Seconds until a run that could not begin is tried again, and until a full disk is.
+AGAIN_SECONDS, DISK_SECONDS = 5.0, 1.0
+ROLLED_BACK = {"__error__": {"error": "UserRollback", "message": "the run was rolled back"}}
 
 
 class Runs:
@@ -87,18 +65,29 @@ class Runs:
 
     def start(self) -> None:
         """Go on with the runs that the server's last end broke off or left waiting."""
-        for row in self.rows.unended():
-            active = self._active[row["run_id"]] = Active(Waiting.of(row))
-            if row["status"] == "running" and not self._settings().resume_after_restart:
-                message = "the server ended in the middle of the run (agent.resume_after_restart is off)"
-                error = {"error": "ServerEnded", "message": message}
-                self.log.append(row["run_id"], "error", json_bytes(error))
-                self._finish(active, Outcome("error", error=error, reason="error"))
+        left = self.rows.unended()
         self.rows.put_back()
-        self._dispatch()
+        for row in left:
+            active = self._active[row["run_id"]] = Active(Waiting.of(row), cancelled=row["cancel_reason"])
+            if row["status"] == "running" and active.cancelled is None and (why := self._why_not(row)):
+                outcome = active.outcome = Outcome()
+                outcome.fail("ServerEnded", f"the server ended in the middle of the run{why}")
+                self.log.append(row["run_id"], "error", json_bytes(outcome.error))
+                self._settle(active)
+            elif active.cancelled is not None:
+                active.outcome = Outcome() if row["status"] == "running" else None
+                self._end_of_work(active)
+        self._dispatch_soon()
+
+    def _why_not(self, row: Row) -> str:
+        """Why a run that was broken off does not go on; "" when it does."""
+        if not self._settings().resume_after_restart:
+            return " (agent.resume_after_restart is off)"
+        # it may be what ends the server
+        return f", for the {row['attempt']}th time" if row["attempt"] >= MOST_ATTEMPTS else ""
 
     async def close(self) -> None:
-        """Break off what is worked on: it goes on when the server starts again."""
+        """Break off what is worked on: it goes on when the server starts again. Who waits is let go."""
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
@@ -106,110 +95,43 @@ class Runs:
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)
+        for run_id, active in self._active.items():
+            active.done.set()
+            self.log.wake(run_id)
         self.log.flush()
 
-    # ---- taking in
+    @property
+    def closing(self) -> bool:
+        """Whether the server ends: runs that have not ended go on when it starts again."""
+        return self._closing
+
+    # ---- taking in and looking
 
     def create(self, wanted: Wanted) -> Row:
-        """Take a run in; returns its row. One whose idempotency key is known is not made a second time.
+        """Take a run in; returns its row. See ``create_all``."""
+        return self.create_all([wanted])[0]
+
+    def create_all(self, wanted: Sequence[Wanted]) -> list[Row]:
+        """Take runs in, all or none; one whose idempotency key is known is not made a second time.
 
         Raises:
-            UnknownItem: there is no such thread.
-            Conflict: the thread is busy or awaits no decision, or the key was used for another request.
-            Unprocessable: the thread is another workflow's.
-            QueueFull: too many runs wait.
+            UnknownItem, Conflict, Unprocessable, QueueFull, StoreError: see ``Admission.take``.
         """
-        with self._db.transaction():
-            if (known := self._known(wanted)) is not None:
-                return known
-            body = merged(wanted.assistant.as_json(), wanted.body)
-            thread = self._thread(wanted)
-            self._admit(wanted, thread, body)
-            key = (wanted.key, wanted.digest) if wanted.key is not None else None
-            row = self.rows.insert(thread, wanted.assistant.assistant_id, wanted.assistant.graph_id, body, key)
-        self._active[row["run_id"]] = Active(Waiting.of(row))
-        asyncio.get_running_loop().call_soon(self._dispatch)
-        return row
-
-    def _known(self, wanted: Wanted) -> Row | None:
-        found = self.rows.of_key(wanted.owner, wanted.key) if wanted.key is not None else None
-        if found is None:
-            return None
-        digest, row = found
-        if digest != wanted.digest:
-            hint = "take another Idempotency-Key for another request"
-            raise Conflict(f"the Idempotency-Key {wanted.key!r} was used for another request", hint=hint)
-        if row is None:
-            raise Conflict(f"the run of the Idempotency-Key {wanted.key!r} was deleted")
-        return row
-
-    def _thread(self, wanted: Wanted) -> Row:
-        """The run's thread; made where it may be."""
-        if wanted.thread_id is None:
-            return insert_thread(self._db, wanted.owner, hidden=True)
-        try:
-            return find_thread(self._db, wanted.owner, wanted.thread_id)
-        except UnknownItem as error:
-            if wanted.body.if_not_exists == "create":
-                return insert_thread(self._db, wanted.owner, wanted.thread_id)
-            raise UnknownItem(error.message, hint='make it first, or send "if_not_exists": "create"') from error
-
-    def _admit(self, wanted: Wanted, thread: Row, body: RunBody) -> None:
-        """Refuse what the thread is not ready for; end what it is to take the place of."""
-        graph = thread["graph_id"]
-        if graph is not None and graph != wanted.assistant.graph_id:
-            raise Unprocessable(
-                f"the thread {thread['thread_id']!r} belongs to the workflow {graph!r},"
-                f" not {wanted.assistant.graph_id!r}",
-                hint="make a new thread",
-            )
-        busy = self._of_thread(thread["owner"], thread["thread_id"])
-        if body.command is not None and body.command.resume is not None:
-            self._check_decision(thread, busy)
-        if busy and body.multitask_strategy == "reject":
-            hint = 'wait for it, or choose another "multitask_strategy"'
-            raise Conflict(f"a run is under way on the thread {thread['thread_id']!r}", hint=hint)
-        waiting = sum(active.task is None for active in self._active.values())
-        if waiting >= self._settings().queue and not self._free(wanted.owner):
-            raise QueueFull(f"{waiting} runs wait already (agent.queue)", retry_after=5.0)
-        if body.multitask_strategy in ("interrupt", "rollback"):
-            for active in busy:
-                self._cancel(active, body.multitask_strategy)
-
-    def _check_decision(self, thread: Row, busy: list[Active]) -> None:
-        """A decision takes effect once.
-
-        Raises:
-            Conflict: the thread awaits none, or was given one already.
-        """
-        if busy:
-            raise Conflict(
-                f"the thread {thread['thread_id']!r} is busy: a decision was given already, or none is awaited"
-            )
-        if not from_json(thread["interrupts"]):
-            hint = "a decision takes effect once; the thread's state tells what it is at"
-            raise Conflict(f"the thread {thread['thread_id']!r} awaits no decision", hint=hint)
-
-    def _free(self, owner: str) -> bool:
-        """Whether a run would begin at once."""
-        settings = self._settings()
-        working = [one.waiting.owner for one in self._active.values() if one.task is not None]
-        per_key = settings.per_key or settings.concurrency
-        return len(working) < settings.concurrency and working.count(owner) < per_key
-
-    # ---- looking
+        admitted = Admission(self._db, self.rows, self._active.values(), self._settings()).take(wanted)
+        for active, action in admitted.ends:
+            self._cancel(active, action)
+        for row in admitted.new:
+            self._active[row["run_id"]] = Active(Waiting.of(row))
+        self._dispatch_soon()
+        return admitted.rows
 
     def is_over(self, run_id: str) -> bool:
-        """Whether a run has ended, or is gone."""
-        return run_id not in self._active
+        """Whether no more of a run is to come here: it has ended, is gone, or the server ends."""
+        return run_id not in self._active or self._closing
 
     def busy(self, owner: str, thread_id: str) -> bool:
         """Whether a run waits or is worked on on a thread."""
-        return bool(self._of_thread(owner, thread_id))
-
-    def _of_thread(self, owner: str, thread_id: str) -> list[Active]:
-        place = owner, thread_id
-        return [one for one in self._active.values() if (one.waiting.owner, one.waiting.thread_id) == place]
+        return any(one.place == (owner, thread_id) for one in self._active.values())
 
     def waiting(self, run_id: str) -> Active | None:
         """What of a run can be waited for; None when it has ended."""
@@ -226,7 +148,7 @@ class Runs:
             UnknownItem: it was deleted.
         """
         if waited is not None and waited.cancelled == "rollback":
-            return json_bytes({"__error__": {"error": "UserRollback", "message": "the run was rolled back"}})
+            return json_bytes(ROLLED_BACK)
         found = self.rows.result(run_id)
         if found is None:
             raise UnknownItem(f"the run {run_id!r} was deleted")
@@ -247,35 +169,40 @@ class Runs:
     def cancel_soon(self, run_id: str) -> None:
         """Cancel a run whose client has gone."""
         active = self._active.get(run_id)
-        if active is not None:
+        if active is not None and not self._closing:
             self._cancel(active, "interrupt")
 
     async def cancel_thread(self, owner: str, thread_id: str) -> None:
         """Cancel all runs on a thread, and wait until they have ended."""
-        found = self._of_thread(owner, thread_id)
+        found = [one for one in self._active.values() if one.place == (owner, thread_id)]
         for active in found:
             self._cancel(active, "interrupt")
         for active in found:
             await active.done.wait()
 
     def _cancel(self, active: Active, action: str) -> None:
-        if active.cancelled == "rollback":
+        before = active.cancelled
+        if before == "rollback" or before == action:
             return
+        self.rows.cancel(active.waiting.run_id, action)
         active.cancelled = action
+        if before is not None:
+            # it ends already: what follows its end sees the action
+            return
         if active.task is not None:
             active.task.cancel()
         else:
-            # it never began: its thread is as it was
-            asyncio.get_running_loop().call_soon(self._finish, active, Outcome("interrupted", reason="cancelled"))
+            asyncio.get_running_loop().call_soon(self._end_of_work, active)
 
-    # ---- working
+    # ---- the queue
+
+    def _dispatch_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         """Begin the runs whose turn it is."""
-        if self._closing:
-            return
-        settings = self._settings()
-        while True:
+        while not self._closing:
+            settings = self._settings()
             working = [one.waiting for one in self._active.values() if one.task is not None]
             # one that was cancelled while it waited ends in a moment
             waiting = [one.waiting for one in self._active.values() if one.task is None and not one.cancelled]
@@ -295,83 +222,150 @@ class Runs:
 
     def _begin(self, active: Active) -> None:
         waiting = active.waiting
+        try:
+            self.rows.begin(waiting.run_id)
+        except StoreError:
+            logger.exception("the run %s cannot begin", waiting.run_id)
+            active.waiting = replace(waiting, due=now() + AGAIN_SECONDS)
+            return
         self._served[waiting.owner] = max(self._served.values(), default=0) + 1
-        self.rows.begin(waiting.run_id)
-        self.log.threads[waiting.run_id] = place_of(waiting.owner, waiting.thread_id)
+        self.log.threads[waiting.run_id] = place_of(*active.place)
         active.task = asyncio.create_task(self._work(active))
+        # it ends so even when it is cancelled before its first step
+        active.task.add_done_callback(lambda task: self._worked(active, task))
 
     async def _work(self, active: Active) -> None:
-        run_id = active.waiting.run_id
-        active.outcome = Outcome()
-        try:
-            await self._worked(active, self.rows.known(run_id))
-        except asyncio.CancelledError:
-            if active.cancelled is None:
-                # the server ends: the run goes on when it starts again
-                return
-        except Exception as error:
-            logger.exception("the run %s", run_id)
-            outcome = active.outcome
-            outcome.fail(type(error).__name__, error.message if isinstance(error, BenchAIError) else str(error))
-            with contextlib.suppress(BenchAIError):
-                self.log.append(run_id, "error", json_bytes(outcome.error))
-        outcome = active.outcome
-        if active.cancelled is not None:
-            outcome.status, outcome.reason, outcome.error = "interrupted", "cancelled", None
-        self._finish(active, outcome)
-
-    async def _worked(self, active: Active, row: Row) -> None:
         # it needs langgraph
         from benchai.server.agent.work import Work
 
-        inner = find_thread(self._db, row["owner"], row["thread_id"])["inner_id"]
-        work = Work(row, inner, self.log, self._db)
-        active.outcome = work.outcome
-        async with self._workshop.bench() as bench:
-            if row["attempt"] == 1:
-                base = await bench.threads.last_checkpoint(inner)
-                self.rows.set_base(work.run_id, base)
-            else:
-                base = row["base"]
-            try:
-                await work.run(bench)
-            finally:
-                if active.cancelled == "rollback":
-                    active.outcome = await asyncio.shield(work.roll_back(bench, base))
+        row = self.rows.known(active.waiting.run_id)
+        inner = find_thread(self._db, *active.place)["inner_id"]
+        async with turn(inner), self._workshop.bench() as bench:
+            if row["base"] is None:
+                # known before the graph begins, or the graph has not begun
+                self.rows.set_base(row["run_id"], (await bench.threads.base_of(inner)).as_json())
+            work = Work(row, inner, self.log, self._db)
+            active.outcome = work.outcome
+            await work.run(bench)
 
-    def _finish(self, active: Active, outcome: Outcome) -> None:
-        """Keep how a run ended, and let the next one begin."""
+    # ---- the end of a run
+
+    def _worked(self, active: Active, task: asyncio.Task[None]) -> None:
+        """What follows when the work has ended, however it did."""
+        error = None if task.cancelled() else task.exception()
+        if active.cancelled is None:
+            if self._closing:
+                # it goes on when the server starts again
+                return
+            if error is not None and active.outcome is None:
+                try:
+                    if self._put_back(active, error):
+                        return
+                except StoreError:
+                    logger.exception("the run %s cannot wait", active.waiting.run_id)
+            if error is not None or task.cancelled():
+                self._broke(active, error or RuntimeError("the work on the run was broken off"))
+        self._end_of_work(active)
+
+    def _put_back(self, active: Active, error: BaseException) -> bool:
+        """Have a run wait that could not begin for a reason that may pass, such as a database that is not up yet."""
+        row = self.rows.get(active.waiting.run_id)
+        if row is None or isinstance(error, ConfigError | UsageError):
+            return False
+        logger.warning("the run %s cannot begin yet: %s", row["run_id"], error)
+        self.rows.put_back(row["run_id"])
+        active.waiting, active.task = replace(active.waiting, due=now() + AGAIN_SECONDS), None
+        self._dispatch_soon()
+        return True
+
+    def _broke(self, active: Active, error: BaseException) -> None:
         run_id = active.waiting.run_id
-        if self._active.pop(run_id, None) is None:
-            return
-        active.outcome = outcome
+        logger.error("the run %s", run_id, exc_info=error)
+        outcome = active.outcome = active.outcome or Outcome()
+        outcome.fail(type(error).__name__, error.message if isinstance(error, BenchAIError) else str(error))
         try:
-            with self._db.transaction():
-                self.log.flush()
-                self._keep_end(active, outcome)
+            self.log.append(run_id, "error", json_bytes(outcome.error))
         except StoreError:
-            # who waits for it is told all the same; the next start of the server goes on with it
-            logger.exception("the end of the run %s cannot be kept", run_id)
+            logger.exception("the error of the run %s cannot be kept", run_id)
+
+    def _end_of_work(self, active: Active) -> None:
+        """Keep how a run ended; one that is rolled back is undone before."""
+        if active.cancelled is not None and active.outcome is not None:
+            active.outcome.status, active.outcome.reason, active.outcome.error = "interrupted", "cancelled", None
+        outcome = active.outcome
+        unknown = outcome is not None and outcome.state is None and outcome.error is None
+        if active.cancelled == "rollback" or unknown or (active.cancelled is not None and outcome is not None):
+            self._settle(active)
         else:
-            if active.cancelled != "rollback":
-                self._ended(self.rows.known(run_id), outcome)
+            self._finish(active)
+
+    def _settle(self, active: Active) -> None:
+        """Undo what is rolled back, and look what the thread is at; then keep the end."""
+        active.task = asyncio.create_task(self._settled(active))
+        active.task.add_done_callback(lambda task: self._is_settled(active, task))
+
+    def _is_settled(self, active: Active, task: asyncio.Task[None]) -> None:
+        if self._closing:
+            return
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("the end of the run %s", active.waiting.run_id, exc_info=error)
+            if active.cancelled == "rollback" and not isinstance(error, ConfigError):
+                # half of it may be undone: it has ended when all is
+                asyncio.get_running_loop().call_later(DISK_SECONDS, self._settle, active)
+                return
+        self._finish(active)
+
+    async def _settled(self, active: Active) -> None:
+        from benchai.server.agent.work import look, undo
+
+        row = self.rows.get(active.waiting.run_id)
+        if row is None:
+            return
+        inner = find_thread(self._db, *active.place)["inner_id"]
+        outcome = active.outcome = active.outcome or Outcome("interrupted", reason="cancelled")
+        async with turn(inner), self._workshop.bench() as bench:
+            if active.cancelled is not None and row["base"] is not None:
+                await undo(bench, row, inner, whole=active.cancelled == "rollback")
+            await look(bench, row["graph_id"], inner, outcome)
+
+    def _finish(self, active: Active) -> None:
+        """Keep how a run ended, tell who waits, and let the next one begin."""
+        run_id, outcome = active.waiting.run_id, active.outcome or Outcome("interrupted", reason="cancelled")
+        if run_id not in self._active:
+            return
+        row = None
+        try:
+            self.log.flush()
+            row = self._keep_end(active, outcome)
+        except StoreError:
+            # it has ended when that is kept: the next start of the server would do it again
+            logger.exception("the end of the run %s cannot be kept", run_id)
+            if not self._closing:
+                asyncio.get_running_loop().call_later(DISK_SECONDS, self._finish, active)
+            return
+        except Exception:
+            logger.exception("the end of the run %s", run_id)
+        del self._active[run_id]
+        try:
+            if row is not None:
+                self._ended(row, outcome)
+        except Exception:
+            logger.exception("what follows the run %s", run_id)
         active.done.set()
         self.log.wake(run_id)
         self.log.threads.pop(run_id, None)
-        self._dispatch()
+        self._dispatch_soon()
 
-    def _keep_end(self, active: Active, outcome: Outcome) -> None:
-        row = self.rows.known(active.waiting.run_id)
-        busy = self.busy(row["owner"], row["thread_id"])
-        if active.task is None:
-            self.rows.never_began(row, busy=busy)
-        else:
+    def _keep_end(self, active: Active, outcome: Outcome) -> Row | None:
+        """The row of the run as it is now; None where it left none."""
+        row = self.rows.get(active.waiting.run_id)
+        if row is None:
+            return None
+        others = [one for one in self._active.values() if one.place == active.place and one is not active]
+        with self._db.transaction():
             keeps = from_json(row["request"]).get("on_completion") == "keep"
             expires = None if keeps else now() + self._settings().keep_stateless_seconds
-            self.rows.end_on_thread(row, outcome, busy=busy, expires=expires)
-        self.rows.end(row, outcome, active.cancelled)
-
-
-def digest_of(path: str, body: Any) -> bytes:
-    """What tells one request from another, for idempotency keys."""
-    return hashlib.sha256(path.encode() + b"\0" + orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
+            self.rows.end_on_thread(row, outcome, busy=bool(others), expires=expires)
+            self.rows.end(row, outcome, active.cancelled)
+        return None if active.cancelled == "rollback" else self.rows.known(row["run_id"])

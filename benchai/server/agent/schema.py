@@ -13,13 +13,14 @@ CREATE TABLE IF NOT EXISTS threads (
     status TEXT NOT NULL DEFAULT 'idle',
     metadata TEXT NOT NULL DEFAULT '{}',
     config TEXT NOT NULL DEFAULT '{}',
-    state TEXT,
     interrupts TEXT NOT NULL DEFAULT '{}',
     error TEXT,
     -- the thread of a run that was asked for without one
     hidden INTEGER NOT NULL DEFAULT 0,
     -- it is to be deleted at this time
     expires REAL,
+    -- last: what stands behind a large value is slow to read
+    state TEXT,
     PRIMARY KEY (owner, thread_id)
 );
 CREATE INDEX IF NOT EXISTS threads_by_time ON threads (owner, updated);
@@ -42,10 +43,10 @@ CREATE TABLE IF NOT EXISTS runs (
     due REAL NOT NULL,
     -- the checkpoint that its thread was at before it began: what a rollback goes back to
     base TEXT,
-    result TEXT,
     error TEXT,
     cancel_reason TEXT,
-    hook TEXT
+    hook TEXT,
+    result TEXT
 );
 CREATE INDEX IF NOT EXISTS runs_by_thread ON runs (owner, thread_id, created);
 CREATE INDEX IF NOT EXISTS runs_by_status ON runs (status) WHERE status IN ('pending', 'running');

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from benchai.server.agent.bodies import MAX_ROWS, Body, Data, Text, contains, shown
 from benchai.server.agent.database import Row
+from benchai.server.agent.routing import JsonRoute
 from benchai.server.agent.service import AgentService, UnknownItem, Unprocessable, check_uuid, owner_of
 from benchai.server.agent.shapes import Wire, jsonable, no_state_json, place_json, state_json
 from benchai.server.agent.thread_rows import find_thread, graph_of, needed_graph
@@ -111,7 +112,7 @@ class HistorySearch(Body):
 
 def states_router(service: AgentService) -> APIRouter:
     """The routes below /threads/{id}/state and /threads/{id}/history."""
-    router = APIRouter(prefix="/threads/{thread_id}")
+    router = APIRouter(prefix="/threads/{thread_id}", route_class=JsonRoute)
 
     def found(request: Request, thread_id: str) -> Row:
         return find_thread(service.database, owner_of(request), thread_id)

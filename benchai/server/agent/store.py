@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from benchai.server.agent.bodies import MOST, Body, Data, Text, check_labels, check_namespace
+from benchai.server.agent.routing import JsonRoute
 from benchai.server.agent.service import AgentService, owner_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class NamespacesBody(Body):
 
 def store_router(service: AgentService) -> APIRouter:
     """The routes below /store."""
-    router = APIRouter(prefix="/store", tags=["store"])
+    router = APIRouter(prefix="/store", tags=["store"], route_class=JsonRoute)
     _items(router, service)
     _searches(router, service)
     return router

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -13,6 +14,7 @@ from benchai.errors import UnknownThread, UsageError
 from benchai.server.agent.bodies import MAX_ROWS, Body, Data, Text
 from benchai.server.agent.database import Row, from_json
 from benchai.server.agent.requests import CommandBody
+from benchai.server.agent.routing import JsonRoute
 from benchai.server.agent.service import (
     AgentService,
     Conflict,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from langgraph.types import StateUpdate
 
 
+logger = logging.getLogger(__name__)
 __all__ = ["delete_expired", "insert_thread", "remove_thread", "threads_router"]
 Strategy = Literal["delete", "keep_latest"]
 LONGEST_MINUTES = 10 * 365 * 24 * 60
@@ -108,7 +111,7 @@ class ThreadPrune(Body):
 
 def threads_router(service: AgentService) -> APIRouter:
     """The routes of /threads, but for states and runs."""
-    router = APIRouter(prefix="/threads")
+    router = APIRouter(prefix="/threads", route_class=JsonRoute)
 
     @router.post("")
     async def create(request: Request, body: ThreadCreate) -> Response:
@@ -177,6 +180,8 @@ async def remove_thread(service: AgentService, row: Row) -> None:
         before = [tuple(one) for one in service.database.read(query, (owner, thread_id))]
         if graph_of(row) is not None or before:
             await _drop_checkpoints(service, row)
+        if is_busy(service.database, owner, thread_id):
+            continue
         if before == [tuple(one) for one in service.database.read(query, (owner, thread_id))]:
             # nothing has begun on it meanwhile, and nothing awaits before its row is gone
             return delete_rows(service.database, owner, thread_id)
@@ -187,9 +192,14 @@ async def delete_expired(service: AgentService) -> int:
     count = 0
     query = "SELECT * FROM threads WHERE expires <= ?"
     for row in service.database.read(query, (now(),)):
-        if not is_busy(service.database, row["owner"], row["thread_id"]):
+        if is_busy(service.database, row["owner"], row["thread_id"]):
+            continue
+        try:
             await remove_thread(service, row)
             count += 1
+        except Exception as error:
+            # the others are not kept for its sake
+            logger.warning("the thread %s has expired and cannot be deleted: %s", row["thread_id"], error)
     return count
 
 

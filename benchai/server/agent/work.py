@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import orjson
+from langgraph.checkpoint.serde.types import RESUME
 from langgraph.types import Send, StateSnapshot
 
-from benchai.errors import BenchAIError
+from benchai.errors import BenchAIError, Refused
 from benchai.events import Notice, Result
 from benchai.graphs.execution import Beginning, Graph
 from benchai.graphs.guards import Ledger
+from benchai.graphs.rollback import Base
 from benchai.graphs.starting import started
 from benchai.graphs.streaming import INTERRUPTS, Part, Streaming
 from benchai.server.agent.database import AgentDatabase, Row, from_json
@@ -25,6 +29,10 @@ from benchai.server.agent.shapes import json_bytes
 if TYPE_CHECKING:
     from benchai.bench import Bench
 
+#: Events after which others get their turn.
+TOGETHER = 100
+#: LangGraph's name for who writes what a command says.
+NULL_TASK = "00000000-0000-0000-0000-000000000000"
 #: What a run is whose budget of time is spent; the other limits leave an answer behind.
 TIMES_OUT = "budget_time"
 
@@ -49,13 +57,14 @@ class Work:
             graph = bench.graph(self.graph_id)
             begun = await self._begun(graph) if self._attempt > 1 else None
             if begun is None or (begun.next and not begun.interrupts):
-                await self._stream(bench, self._beginning(bench, graph, going_on=begun is not None))
+                commanded = self._attempt > 1 and await self._was_commanded(bench)
+                await self._stream(bench, self._beginning(bench, graph, begun is not None, commanded))
         except Exception as error:
             self._failed(error)
         finally:
             # whoever cancels it wants to know what the thread is at
             if graph is not None:
-                self._look(await graph.aget_state(self._config()))
+                await look(bench, self.graph_id, self._inner, self.outcome)
 
     async def _begun(self, graph: Graph) -> StateSnapshot | None:
         """The thread as an earlier attempt left it; None when that had not begun."""
@@ -65,13 +74,20 @@ class Work:
     def _config(self) -> Any:
         return {"configurable": {"thread_id": self._inner}}
 
-    def _beginning(self, bench: Bench, graph: Graph, going_on: bool) -> tuple[Beginning, str]:
+    async def _was_commanded(self, bench: Bench) -> bool:
+        """Whether an earlier attempt gave the graph its command: LangGraph keeps it with the checkpoint before."""
+        found = await bench.threads.saver.aget_tuple(self._config())
+        writes = found.pending_writes if found is not None else None
+        return any(task == NULL_TASK and channel != RESUME for task, channel, _ in writes or ())
+
+    def _beginning(self, bench: Bench, graph: Graph, going_on: bool, commanded: bool) -> tuple[Beginning, str]:
         body = self.body
         if going_on:
             return Beginning(), ""
         if body.command is not None:
             resume = body.command.resume
-            return Beginning(decisions=resume, checkpoint=body.begins_at, command=_command(body.command)), ""
+            command = {} if commanded else _command(body.command)
+            return Beginning(decisions=resume, checkpoint=body.begins_at, command=command), ""
         if body.input is None:
             return Beginning(checkpoint=body.begins_at), ""
         state, task = started(bench.registry.get(self.graph_id), graph, body.input)
@@ -93,8 +109,13 @@ class Work:
             store=ItemStore(self._db, self.owner),
         )
         async with aclosing(running) as events:
+            number = 0
             async for event in events:
                 self._take(event)
+                number += 1
+                if number % TOGETHER == 0:
+                    # a node that tells much without a pause must not keep others waiting
+                    await asyncio.sleep(0)
 
     def _streaming(self) -> Streaming:
         body = self.body
@@ -134,33 +155,46 @@ class Work:
 
     def _failed(self, error: Exception) -> None:
         message = str(error)
-        if isinstance(error, BenchAIError):
+        if isinstance(error, Refused):
+            # nothing has run; its hint speaks of the command line
+            message, self.outcome.refused = error.message, True
+        elif isinstance(error, BenchAIError):
             message = f"{error.message}; {error.hint}" if error.hint else error.message
-        self._fail("error", type(error).__name__, message)
+        self._fail("error", type(error).__name__, message.replace(self._inner, str(self._row["thread_id"])))
 
     def _fail(self, reason: str, kind: str, message: str) -> None:
         self.outcome.fail(kind, message, reason)
         self._log.append(self.run_id, "error", json_bytes(self.outcome.error))
 
-    async def roll_back(self, bench: Bench, base: str | None) -> Outcome:
-        """Have the thread be what it was before the run; returns what that is."""
-        await bench.threads.roll_back(self._inner, base)
-        self.outcome = Outcome()
-        self._look(await bench.graph(self.graph_id).aget_state(self._config()))
-        return self.outcome
 
-    def _look(self, state: StateSnapshot) -> None:
-        """Note what the thread is at."""
-        outcome = self.outcome
-        outcome.state, outcome.open = json_bytes(state.values), bool(state.next)
-        outcome.interrupts = {
-            task.id: [{"id": one.id, "value": one.value} for one in task.interrupts]
-            for task in state.tasks
-            if task.interrupts
-        }
-        if outcome.result is None:
-            asked = [one for found in outcome.interrupts.values() for one in found]
-            outcome.result = json_bytes({**state.values, **({INTERRUPTS: asked} if asked else {})})
+async def undo(bench: Bench, row: Row, inner: str, *, whole: bool) -> None:
+    """Undo a run that was cancelled; unless ``whole``, a decision alone whose step has not ended.
+
+    Such a decision is awaited again.
+    """
+    base, threads = Base.from_json(row["base"]), bench.threads
+    if not whole:
+        command = RunBody.model_validate(from_json(row["request"])).command
+        decided = command is not None and command.resume is not None
+        if not decided or (await threads.base_of(inner)).root != base.root:
+            return
+    await threads.roll_back(inner, base)
+
+
+async def look(bench: Bench, graph_id: str, inner: str, outcome: Outcome) -> None:
+    """Note what a thread is at."""
+    state = await bench.graph(graph_id).aget_state({"configurable": {"thread_id": inner}})
+    outcome.state, outcome.open = json_bytes(state.values), bool(state.next)
+    outcome.interrupts = {
+        task.id: [{"id": one.id, "value": one.value} for one in task.interrupts]
+        for task in state.tasks
+        if task.interrupts
+    }
+    asked = [{**one, "response_schema": None} for found in outcome.interrupts.values() for one in found]
+    if asked or outcome.result is None:
+        # of several questions at a time the last values hold the last alone
+        values = orjson.loads(outcome.result) if outcome.result is not None else state.values
+        outcome.result = json_bytes({**values, **({INTERRUPTS: asked} if asked else {})})
 
 
 def _command(body: CommandBody) -> dict[str, Any]:

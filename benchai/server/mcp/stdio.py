@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 from mcp.server.stdio import stdio_server
 
-from benchai.errors import UsageError
 from benchai.server.mcp.calls import Calls
 from benchai.server.mcp.house import House
 from benchai.server.mcp.protocol import make_server
@@ -22,11 +21,7 @@ _CHUNK = 64 * 1024
 
 
 async def serve_stdio(house: House) -> None:
-    """Answer until stdin ends; calls under way are cancelled then.
-
-    Raises:
-        UsageError: stdin or stdout is closed.
-    """
+    """Answer until stdin ends; calls under way are cancelled then. Both descriptors must be open."""
     calls = Calls()
     server = make_server(house, calls)
     try:
@@ -41,15 +36,8 @@ async def serve_stdio(house: House) -> None:
 
 @contextmanager
 def _wire() -> Iterator[tuple[int, int]]:
-    """Stdin and stdout as the wire alone has them: what a workflow prints goes to stderr, and it reads nothing.
-
-    Raises:
-        UsageError: one of them is closed.
-    """
-    try:
-        source, sink = os.dup(0), os.dup(1)
-    except OSError as error:
-        raise UsageError("stdin or stdout is closed", hint="an MCP client starts this program with pipes") from error
+    """Stdin and stdout as the wire alone has them: what a workflow prints goes to stderr, and it reads nothing."""
+    source, sink = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)

@@ -15,11 +15,7 @@ from benchai.agents.messages import clean
 from benchai.bench import Bench
 from benchai.errors import BenchAIError, UnknownThread, UsageError
 from benchai.graphs.checkpoints import Thread
-from benchai.graphs.execution import Beginning
-from benchai.graphs.guards import Ledger
 from benchai.graphs.registry import Workflow, WorkflowRegistry
-from benchai.graphs.running import spent_before
-from benchai.graphs.streaming import Streaming
 from benchai.server.mcp.asking import answers, approver, asked_next, can_ask
 from benchai.server.mcp.calls import Context, owner_of
 from benchai.server.mcp.catalog import MEMORY_TOOLS, named, workflow_tool
@@ -80,7 +76,7 @@ class Tools:
         if params.request_state is None:
             going = _begun(bench, workflow, params.arguments or {}, context, owner)
         else:
-            going = await _gone_on(bench, workflow, params, owner)
+            going = await _gone_on(bench, workflow, params, context, owner)
         try:
             await going.follow(bench, context)
         finally:
@@ -113,7 +109,9 @@ def _begun(bench: Bench, workflow: Workflow, arguments: Mapping[str, Any], conte
     return Going(thread, inner, workflow.name, events)
 
 
-async def _gone_on(bench: Bench, workflow: Workflow, params: CallToolRequestParams, owner: str) -> Going:
+async def _gone_on(
+    bench: Bench, workflow: Workflow, params: CallToolRequestParams, context: Context, owner: str
+) -> Going:
     """The run of an earlier call, with the decisions that it asked for.
 
     Raises:
@@ -129,17 +127,8 @@ async def _gone_on(bench: Bench, workflow: Workflow, params: CallToolRequestPara
         raise UsageError(
             f"nothing was decided: the thread {thread!r} still awaits a decision", hint="call again with one"
         )
-    spent = Ledger(bench.default_budget(workflow))
-    spent_before(spent, await bench.threads.events(inner))
-    events = bench.stream_graph(
-        workflow.name,
-        Beginning(decisions=decisions),
-        task=kept.title,
-        thread_id=inner,
-        run_id=str(uuid.uuid4()),
-        streaming=Streaming(),
-        ledger=spent,
-        user=owner or None,
+    events = bench.stream_resumed(
+        inner, decisions, approver=approver(bench, workflow.name, inner, context), user=owner or None
     )
     return Going(thread, inner, workflow.name, events)
 
