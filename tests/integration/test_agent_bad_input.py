@@ -28,7 +28,9 @@ RUNS: dict[str, tuple[str, set[int], str]] = {
     "unknown mode": ('{"assistant_id": "instant", "stream_mode": ["all"]}', {422}, "stream_mode"),
     "unknown strategy": ('{"assistant_id": "instant", "multitask_strategy": "queue"}', {422}, "multitask_strategy"),
     "unknown node to stop at": ('{"assistant_id": "instant", "interrupt_before": ["no"]}', {422}, "'no'"),
-    "budget of a wrong type": ('{"assistant_id": "instant", "config": {"configurable": {"budget": 5}}}', {422}, "budget"),
+    "budget of a wrong type": (
+        '{"assistant_id": "instant", "config": {"configurable": {"budget": 5}}}', {422}, "budget"
+    ),
     "budget below nothing": (
         '{"assistant_id": "instant", "config": {"configurable": {"budget": {"steps": -1}}}}', {422}, "steps"
     ),
@@ -41,7 +43,9 @@ RUNS: dict[str, tuple[str, set[int], str]] = {
     "an hour that is none": ('{"assistant_id": "instant", "after_seconds": NaN}', {400, 422}, ""),
     "a webhook into the house": ('{"assistant_id": "instant", "webhook": "http://127.0.0.1:1/x"}', {422}, "webhook"),
     "a webhook that is none": ('{"assistant_id": "instant", "webhook": "javascript:1"}', {422}, "webhook"),
-    "a number of 5,000 digits": (f'{{"assistant_id": "instant", "input": {{"topic": {"9" * 5000}}}}}', {200, 400, 422}, ""),
+    "a number of 5,000 digits": (
+        f'{{"assistant_id": "instant", "input": {{"topic": {"9" * 5000}}}}}', {200, 400, 422}, ""
+    ),
     "100,000 levels": (f'{{"assistant_id": "instant", "metadata": {DEEP}}}', {400, 422}, ""),
 }  # fmt: skip
 #: Odd, but no reason to refuse: the run takes it or says in words why not.

@@ -238,13 +238,13 @@ class Runs:
         # it needs langgraph
         from benchai.server.agent.work import Work
 
-        row = self.rows.known(active.waiting.run_id)
-        inner = find_thread(self._db, *active.place)["inner_id"]
+        row, thread = self.rows.known(active.waiting.run_id), find_thread(self._db, *active.place)
+        inner = thread["inner_id"]
         async with turn(inner), self._workshop.bench() as bench:
             if row["base"] is None:
                 # known before the graph begins, or the graph has not begun
                 self.rows.set_base(row["run_id"], (await bench.threads.base_of(inner)).as_json())
-            work = Work(row, inner, self.log, self._db)
+            work = Work(row, thread, self.log, self._db)
             active.outcome = work.outcome
             await work.run(bench)
 

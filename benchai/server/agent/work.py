@@ -38,13 +38,15 @@ TIMES_OUT = "budget_time"
 
 
 class Work:
-    """One run; ``inner`` is the id of its thread among the checkpoints."""
+    """One run on its thread."""
 
-    def __init__(self, row: Row, inner: str, log: EventLog, database: AgentDatabase) -> None:
+    def __init__(self, row: Row, thread: Row, log: EventLog, database: AgentDatabase) -> None:
+        inner = str(thread["inner_id"])
         self.run_id, self.owner, self.graph_id = str(row["run_id"]), str(row["owner"]), str(row["graph_id"])
         self.body = RunBody.model_validate(from_json(row["request"]))
         self.outcome = Outcome()
         self._row, self._inner, self._log, self._db = row, inner, log, database
+        self._marks = from_json(thread["metadata"])
         self._attempt = int(row["attempt"])
         self._wording = Wording(self.body.stream_mode, inner, str(row["thread_id"]))
         self._said = ""
@@ -125,7 +127,12 @@ class Work:
             interrupt_before=body.interrupt_before,
             interrupt_after=body.interrupt_after,
             configurable={**body.config.own, "graph_id": self.graph_id, "run_id": self.run_id},
-            metadata={**from_json(self._row["metadata"]), "run_id": self.run_id, "run_attempt": self._attempt},
+            metadata={
+                **self._marks,
+                **from_json(self._row["metadata"]),
+                "run_id": self.run_id,
+                "run_attempt": self._attempt,
+            },
             tags=body.config.tags,
             recursion_limit=body.config.recursion_limit,
             run_id=UUID(self.run_id),
