@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,13 @@ def _recorded(path: Path) -> dict[str, Any]:
     return answers
 
 
-def compared(reference: dict[str, Any], ours: dict[str, Any]) -> list[Difference]:
-    """All differences, in the order of the script."""
-    return [one for name in ours for one in differences(name, reference.get(name, {}), ours[name])]
+def compared(scenes: Sequence[Sequence[Step]], reference: dict[str, Any], ours: dict[str, Any]) -> list[Difference]:
+    """All differences, in the order of the script; without what its steps ignore."""
+    found = []
+    for step in (step for scene in scenes for step in scene if step.name in ours):
+        made = differences(step.name, reference.get(step.name, {}), ours[step.name])
+        found += [one for one in made if not any(fnmatchcase(one.path, pattern) for pattern in step.ignore)]
+    return found
 
 
 def report(found: Sequence[Difference], rows: Sequence[Row], whole: bool) -> int:
@@ -93,7 +98,7 @@ def main() -> int:
     if options.answers:
         options.answers.write_text(json.dumps([reference, ours], indent=1), encoding="utf-8")
     print(f"{len(reference)} answers of {sum(map(len, scenes))} steps", file=sys.stderr)
-    return min(1, report(compared(reference, ours), [] if options.same else read_table(), not options.only))
+    return min(1, report(compared(scenes, reference, ours), [] if options.same else read_table(), not options.only))
 
 
 if __name__ == "__main__":

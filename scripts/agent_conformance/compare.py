@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any
 
 Answer = Mapping[str, Any]
@@ -73,19 +74,36 @@ def differences(step: str, reference: Any, ours: Any, path: str = "") -> Iterato
         for key in [*reference, *(key for key in ours if key not in reference)]:
             one, other = reference.get(key, ABSENT), ours.get(key, ABSENT)
             yield from differences(step, one, other, f"{path}.{key}" if path else key)
+    elif isinstance(reference, list) and isinstance(ours, list) and _are_events(reference + ours):
+        yield from _of_events(step, reference, ours, path)
     elif isinstance(reference, list) and isinstance(ours, list):
         if len(reference) != len(ours):
-            yield Difference(step, f"{path}.length", _outline(reference), _outline(ours))
+            yield Difference(step, f"{path}.length", str(len(reference)), str(len(ours)))
         for number, (one, other) in enumerate(zip(reference, ours, strict=False)):
             yield from differences(step, one, other, f"{path}.{number}")
     elif reference != ours or type(reference) is not type(ours):
         yield Difference(step, path, shown(reference), shown(ours))
 
 
-def _outline(values: list[Any]) -> str:
-    """A list in few words: the names of events, or how many there are."""
-    names = [str(value["event"]) for value in values if isinstance(value, dict) and "event" in value]
-    return f"{len(values)}: {' '.join(names)}" if names else f"{len(values)}"
+def _are_events(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(value, dict) and "event" in value for value in values)
+
+
+def _of_events(step: str, reference: list[Any], ours: list[Any], path: str) -> Iterator[Difference]:
+    """Events side by side; those that only one has do not put the others out of step."""
+    matcher = SequenceMatcher(None, [_kind(one) for one in reference], [_kind(one) for one in ours], autojunk=False)
+    for _, begin, end, other_begin, other_end in matcher.get_opcodes():
+        one, other = reference[begin:end], ours[other_begin:other_end]
+        for number in range(max(len(one), len(other))):
+            pair = [events[number] if number < len(events) else ABSENT for events in (one, other)]
+            yield from differences(step, *pair, f"{path}.{begin + number}")
+
+
+def _kind(event: Mapping[str, Any]) -> str:
+    """What makes two events the same one: the name, and for single steps which."""
+    data = event.get("data")
+    inner = data.get("type", "") if isinstance(data, dict) else ""
+    return f"{event['event']} {inner} {sorted(data) if event['event'] in ('updates', 'tasks') else ''}"
 
 
 def shown(value: Any) -> str:

@@ -31,6 +31,8 @@ CONFIG = """
 models: {unused: {endpoint: "http://127.0.0.1:9/v1", model: unused}}
 roles: {general: unused}
 workflows: [./langgraph.json]
+# it would put what it knows before a run's messages
+memory: {enabled: false}
 """
 
 

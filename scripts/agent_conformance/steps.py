@@ -5,7 +5,7 @@ later steps need stands in ``keep`` (name: path in the answer), and they write i
 
 ``begin: NAME`` starts the call and goes on; ``end: NAME`` waits for its answer. ``events: N`` closes a stream after N
 events. ``until: {path: value}`` asks again until the answer is so. ``silent: true`` leaves the answer out of the
-comparison, for what depends on chance.
+comparison, and ``ignore: [PATH]`` parts of it (``*`` stands for anything), for what depends on chance.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Step:
     begin: str | None = None
     end: str | None = None
     silent: bool = False
+    ignore: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if (self.end is None) == (not self.call):

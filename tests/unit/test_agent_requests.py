@@ -39,7 +39,7 @@ def test_unknown_fields_are_ignored() -> None:
 def test_modes() -> None:
     assert body(stream_mode="updates").stream_mode == ["updates"]
     assert body(stream_mode=list(get_args(Mode))).stream_mode == list(get_args(Mode))
-    assert body(stream_mode=[]).stream_mode == []
+    assert body(stream_mode=[]).stream_mode == ["values"]
 
 
 @pytest.mark.parametrize(

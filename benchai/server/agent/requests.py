@@ -133,9 +133,11 @@ class RunBody(Body):
     @field_validator("config", "metadata", "stream_mode", mode="before")
     @classmethod
     def _given(cls, value: Any, info: Any) -> Any:
-        if value is None:
-            return {} if info.field_name != "stream_mode" else ["values"]
-        return [value] if info.field_name == "stream_mode" and isinstance(value, str) else value
+        if info.field_name != "stream_mode":
+            return {} if value is None else value
+        if value is None or value == []:
+            return ["values"]
+        return [value] if isinstance(value, str) else value
 
     @property
     def begins_at(self) -> str | None:
