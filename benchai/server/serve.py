@@ -164,10 +164,13 @@ class Service:
 
     async def _drain(self, fleet: Fleet) -> None:
         self._tell("stops: requests under way may end, a second signal ends them at once")
+        async with race(self._emptied(fleet), self._at_once.wait()):
+            pass
+
+    async def _emptied(self, fleet: Fleet) -> None:
         if self._face is not None:
             await self._face.agent.break_off()
-        async with race(fleet.drain(), self._at_once.wait()):
-            pass
+        await fleet.drain()
 
     async def _follow_config(self, fleet: Fleet) -> None:
         """Reload on SIGHUP, and when the file changes."""

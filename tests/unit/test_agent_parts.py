@@ -54,6 +54,12 @@ def test_only_what_was_asked_for_is_told() -> None:
     assert said(words, AIMessage("x", id="one")) == []
 
 
+def test_events_tell_the_threads_own_id() -> None:
+    event = {"event": "on_chain_start", "data": {"input": {"__kept": 1}}, "metadata": META}
+    assert events(wording("events"), "events", event) == [("events", {**event, "metadata": TOLD})]
+    assert events(wording("values"), "events", event) == []
+
+
 @pytest.mark.parametrize("mode", ["values", "updates", "custom", "tasks", "checkpoints", "debug", "messages-tuple"])
 def test_nested_runs_are_named(mode: str) -> None:
     part = "messages" if mode == "messages-tuple" else mode

@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk, BaseMessage, BaseMessageChunk
 
-from benchai.graphs.streaming import Part
+from benchai.graphs.streaming import EVENTS, Part
 
 #: The mode that LangGraph's graphs know for one of the wire.
 GRAPH_MODES = {"messages": "messages", "messages-tuple": "messages"}
@@ -37,15 +37,20 @@ class Wording:
         """Name and data of each event."""
         if part.mode == "messages":
             yield from self._message(part)
+        elif part.mode == EVENTS and EVENTS in self._modes:
+            yield EVENTS, {**part.data, "metadata": self._marks(part.data.get("metadata") or {})}
         elif part.mode in self._modes:
             data = self._renamed(part.data) if part.mode in _INNER else part.data
             yield _named(part.mode, part), data
 
+    def _marks(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """What a client may know of where something comes from."""
+        told = {key: value for key, value in metadata.items() if not key.startswith(_HIDDEN)}
+        return {**told, "thread_id": self._outer} if told.get("thread_id") == self._inner else told
+
     def _message(self, part: Part) -> Iterator[tuple[str, Any]]:
         message, metadata = part.data
-        told = {key: value for key, value in metadata.items() if not key.startswith(_HIDDEN)}
-        if told.get("thread_id") == self._inner:
-            told["thread_id"] = self._outer
+        told = self._marks(metadata)
         if "messages-tuple" in self._modes:
             yield _named("messages", part), [message, told]
         if "messages" in self._modes:

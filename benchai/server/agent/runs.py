@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from benchai.config.agent import AgentConfig
-from benchai.errors import BenchAIError, ConfigError, StoreError, UsageError
+from benchai.errors import BenchAIError, ConfigError, StoreError, Unavailable, UsageError
 from benchai.server.agent.active import Active, Wanted
 from benchai.server.agent.admission import Admission
 from benchai.server.agent.database import AgentDatabase, Row, from_json
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 MOST_ATTEMPTS = 10
 #: Seconds until a run that could not begin is tried again, and until a full disk is.
 AGAIN_SECONDS, DISK_SECONDS = 5.0, 1.0
+#: Seconds that nodes have to end when the server does.
+CLOSE_SECONDS = 5.0
 ROLLED_BACK = {"__error__": {"error": "UserRollback", "message": "the run was rolled back"}}
 
 
@@ -94,7 +96,9 @@ class Runs:
         working = [active.task for active in self._active.values() if active.task is not None]
         for task in working:
             task.cancel()
-        await asyncio.gather(*working, return_exceptions=True)
+        if working:
+            # a node that is slow to end must not keep the server from it
+            await asyncio.wait(working, timeout=CLOSE_SECONDS)
         for run_id, active in self._active.items():
             active.done.set()
             self.log.wake(run_id)
@@ -117,6 +121,8 @@ class Runs:
         Raises:
             UnknownItem, Conflict, Unprocessable, QueueFull, StoreError: see ``Admission.take``.
         """
+        if self._closing:
+            raise Unavailable("the server ends", retry_after=AGAIN_SECONDS)
         admitted = Admission(self._db, self.rows, self._active.values(), self._settings()).take(wanted)
         for active, action in admitted.ends:
             self._cancel(active, action)
