@@ -25,6 +25,9 @@ from scripts.agent_conformance.player import Player
 from scripts.agent_conformance.servers import Server
 from scripts.agent_conformance.steps import Step, read_scenes
 
+AGAIN = 3
+#: Scenes that are played side by side; with more, streams of the reference server come to a standstill.
+AT_ONCE = 4
 PYTHON = Path("build/conformance/bin/python")
 
 
@@ -41,16 +44,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def played(start: AbstractContextManager[Server], scenes: Sequence[Sequence[Step]]) -> dict[str, Any]:
-    """The answers of a server, made alike; scenes are played side by side."""
-    with start as server, ThreadPoolExecutor(max(len(scenes), 1)) as pool:
-        found = pool.map(partial(_scene, server), scenes)
+def played(start: AbstractContextManager[Server], scenes: Sequence[Sequence[Step]], again: int = 0) -> dict[str, Any]:
+    """The answers of a server, made alike; scenes are played side by side. ``again``: see ``Player``."""
+    with start as server, ThreadPoolExecutor(AT_ONCE) as pool:
+        found = pool.map(partial(_scene, server, again), scenes)
         return {name: answer for answers in found for name, answer in answers.items()}
 
 
-def _scene(server: Server, scene: Sequence[Step]) -> dict[str, Any]:
+def _scene(server: Server, again: int, scene: Sequence[Step]) -> dict[str, Any]:
     with server.client() as client:
-        player = Player(client)
+        player = Player(client, again)
         answers = player.play(scene)
     return {name: alike(answer, player.kept, server.url) for name, answer in answers.items()}
 
@@ -93,7 +96,7 @@ def main() -> int:
         if options.same:
             mine = servers.reference(folder / "2", python)
         other = pool.submit(played, mine, scenes)
-        reference = _recorded(options.recorded) if options.recorded else played(theirs, scenes)
+        reference = _recorded(options.recorded) if options.recorded else played(theirs, scenes, AGAIN)
         ours = other.result()
     if options.answers:
         options.answers.write_text(json.dumps([reference, ours], indent=1), encoding="utf-8")

@@ -69,8 +69,10 @@ def alike(answer: Answer, kept: Mapping[str, str], url: str) -> Any:
 
 
 def differences(step: str, reference: Any, ours: Any, path: str = "") -> Iterator[Difference]:
-    """All places where two answers that were made alike differ."""
-    if isinstance(reference, dict) and isinstance(ours, dict):
+    """All places where two answers that were made alike differ; of answers with different status, that alone."""
+    if not path and "status" in reference and "status" in ours and reference["status"] != ours["status"]:
+        yield Difference(step, "status", *(f"{one['status']} {shown(_content(one))}" for one in (reference, ours)))
+    elif isinstance(reference, dict) and isinstance(ours, dict):
         for key in [*reference, *(key for key in ours if key not in reference)]:
             one, other = reference.get(key, ABSENT), ours.get(key, ABSENT)
             yield from differences(step, one, other, f"{path}.{key}" if path else key)
@@ -83,6 +85,10 @@ def differences(step: str, reference: Any, ours: Any, path: str = "") -> Iterato
             yield from differences(step, one, other, f"{path}.{number}")
     elif reference != ours or type(reference) is not type(ours):
         yield Difference(step, path, shown(reference), shown(ours))
+
+
+def _content(answer: Mapping[str, Any]) -> Any:
+    return next((answer[name] for name in ("body", "events", "text") if name in answer), None)
 
 
 def _are_events(values: list[Any]) -> bool:

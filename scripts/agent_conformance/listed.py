@@ -13,6 +13,8 @@ from pathlib import Path
 from scripts.agent_conformance.compare import Difference
 
 DOCS = Path(__file__).parents[2] / "docs" / "agent.md"
+#: What no row may cover for a whole scene, or for all of them: that would be no list.
+EVERYTHING = ("status", "body.x", "body.0.x", "headers.x", "events.0", "text")
 HEAD = ("calls", "where", "the reference server", "BenchAI", "why")
 
 
@@ -23,6 +25,12 @@ class Row:
     calls: tuple[str, ...]
     where: tuple[str, ...]
     why: str
+
+    @property
+    def is_too_wide(self) -> bool:
+        """Whether nothing of a scene would be compared any more."""
+        scenes = any(call == "*" or call.endswith(": *") for call in self.calls)
+        return scenes and any(_any(path, self.where) for path in EVERYTHING)
 
     def covers(self, difference: Difference) -> bool:
         """Whether the difference is one of those that the row tells of."""
@@ -37,7 +45,7 @@ def read_table(path: Path = DOCS) -> list[Row]:
     """The rows of the table.
 
     Raises:
-        ValueError: the file has no such table, or a row of it gives no reason.
+        ValueError: the file has no such table, or a row of it gives no reason or covers a whole scene.
     """
     lines = [_cells(line) for line in path.read_text(encoding="utf-8").splitlines()]
     try:
@@ -51,6 +59,8 @@ def read_table(path: Path = DOCS) -> list[Row]:
         if not all(cells):
             raise ValueError(f"{path}: the row {cells[0]!r}, {cells[1]!r} has an empty cell")
         rows.append(Row(_patterns(cells[0]), _patterns(cells[1]), cells[4]))
+        if rows[-1].is_too_wide:
+            raise ValueError(f"{path}: the row {cells[0]!r}, {cells[1]!r} covers too much: name its calls")
     return rows
 
 
