@@ -26,7 +26,7 @@ from scripts.agent_conformance.servers import Server
 from scripts.agent_conformance.steps import Step, read_scenes
 
 AGAIN = 3
-#: Scenes that are played side by side; with more, streams of the reference server come to a standstill.
+#: Scenes that are played side by side.
 AT_ONCE = 4
 PYTHON = Path("build/conformance/bin/python")
 
@@ -67,8 +67,8 @@ def _recorded(path: Path) -> dict[str, Any]:
 def compared(scenes: Sequence[Sequence[Step]], reference: dict[str, Any], ours: dict[str, Any]) -> list[Difference]:
     """All differences, in the order of the script; without what its steps ignore."""
     found = []
-    for step in (step for scene in scenes for step in scene if step.name in ours):
-        made = differences(step.name, reference.get(step.name, {}), ours[step.name])
+    for step in (step for scene in scenes for step in scene):
+        made = differences(step.name, reference.get(step.name, {}), ours.get(step.name, {}))
         found += [one for one in made if not any(fnmatchcase(one.path, pattern) for pattern in step.ignore)]
     return found
 

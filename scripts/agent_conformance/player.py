@@ -44,12 +44,12 @@ class Player:
         self._under_way: dict[str, Future[Answer]] = {}
 
     def play(self, steps: Sequence[Step]) -> dict[str, Answer]:
-        """The answers by the names of the steps; those of silent steps are left out."""
+        """The answers by the names of the steps; those of silent steps are left out, unless they failed."""
         answers: dict[str, Answer] = {}
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for step in steps:
                 answer = self._played(step, pool)
-                if answer is not None and not step.silent:
+                if answer is not None and (not step.silent or "unplayed" in answer):
                     answers[step.name] = answer
         return answers
 

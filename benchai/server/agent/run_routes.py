@@ -155,12 +155,12 @@ def _add_ending(router: APIRouter, service: AgentService) -> None:
     @router.post("/threads/{thread_id}/runs/{run_id}/cancel")
     async def cancel(
         request: Request, thread_id: str, run_id: str, wait: bool = False, action: Action = "interrupt"
-    ) -> dict[str, Any]:
+    ) -> Response:
         """Cancel a run; with ``rollback`` it leaves nothing behind."""
-        _found(runs, request, thread_id, run_id)
+        row = _found(runs, request, thread_id, run_id)
         if not await runs.cancel(run_id, action, wait=wait):
             raise UnknownItem(f"the run {run_id!r} has ended already", hint="there is nothing to cancel")
-        return {}
+        return JSONResponse({}, headers=_headers(row, "join") if wait else None)
 
     @router.post("/runs/cancel", status_code=204)
     async def cancel_many(request: Request, body: CancelBody, action: Action = "interrupt") -> Response:

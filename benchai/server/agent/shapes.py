@@ -232,7 +232,8 @@ def _task_json(task: Any, thread_id: str) -> dict[str, Any]:
         "id": task.id,
         "name": task.name,
         "path": jsonable(task.path),
-        "error": None if task.error is None else jsonable(task.error),
+        # a task that was cancelled has not failed
+        "error": None if task.error is None or "CancelledError" in repr(task.error)[:40] else jsonable(task.error),
         "interrupts": _interrupts(task.interrupts),
         "checkpoint": place_json(nested, thread_id) if inner else None,
         "state": None if nested is None or inner else state_json(nested, thread_id),

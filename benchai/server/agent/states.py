@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from benchai.server.agent.bodies import MAX_ROWS, Body, Data, Text, contains, shown
 from benchai.server.agent.database import Row
@@ -38,6 +38,13 @@ class Place(Body):
     checkpoint_id: Text | None = None
     checkpoint_ns: Text | None = None
     checkpoint_map: dict[Text, Text] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_config(cls, value: Any) -> Any:
+        """Some clients send LangGraph's whole configuration."""
+        inner = value.get("configurable") if isinstance(value, dict) else None
+        return inner if isinstance(inner, dict) else value
 
     @field_validator("checkpoint_ns")
     @classmethod
