@@ -14,7 +14,7 @@ import httpx
 from scripts.agent_conformance.steps import Step
 
 #: Seconds that a call may take, and that a state may keep us waiting.
-LIMIT = 20.0
+LIMIT = 60.0
 AGAIN_SECONDS = 0.05
 HEADERS = ("cache-control", "content-location", "content-type", "location", "x-pagination-next", "x-pagination-total")
 VARIABLE = re.compile(r"<([a-z_0-9]+)>")
@@ -71,7 +71,7 @@ class Player:
     def _ended(self, name: str) -> Answer:
         if name not in self._under_way:
             raise Unplayed(f"{name} never began")
-        return self._under_way.pop(name).result(4 * LIMIT)
+        return self._under_way.pop(name).result(2 * LIMIT)
 
     def _asked(self, step: Step) -> Answer:
         end = time.monotonic() + LIMIT
@@ -122,7 +122,7 @@ def _noted(response: httpx.Response, limit: int | None) -> Answer:
     head = {name: response.headers[name] for name in HEADERS if name in response.headers}
     answer: Answer = {"status": response.status_code, "headers": head}
     if response.headers.get("content-type", "").startswith("text/event-stream"):
-        lines = _until(time.monotonic() + 3 * LIMIT, response.iter_lines())
+        lines = _until(time.monotonic() + LIMIT, response.iter_lines())
         return answer | {"events": list(_some(events(lines), limit))}
     text = response.read().decode()
     try:
