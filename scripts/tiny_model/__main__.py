@@ -2,7 +2,8 @@
 
 The tokenizer is kept beside this file, so that a retraining keeps the ids of its tokens; `--new-tokenizer` learns
 another from the data, which new tasks with many new words may need. `--start` with a lower `--rate` goes on from a
-checkpoint, which is how the bundled model was finished.
+checkpoint, which is how the bundled model was finished. `--draft` trains the smaller model of the same tokenizer that
+drafts for it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from pathlib import Path
 from scripts.tiny_model import data, words
 from scripts.tiny_model.export import export
 from scripts.tiny_model.fixed_text import fixed_texts
-from scripts.tiny_model.model import Shape
+from scripts.tiny_model.model import Shape, draft_shape
 from scripts.tiny_model.template import render
 from scripts.tiny_model.tokenizer import Tokenizer, train_tokenizer
 from scripts.tiny_model.train import Plan, report, train
 
-MODEL = Path(__file__).parents[2] / "benchai" / "models" / "tiny.gguf"
+MODELS = Path(__file__).parents[2] / "benchai" / "models"
+MODEL, DRAFT = MODELS / "tiny.gguf", MODELS / "tiny-draft.gguf"
 TEXTS = 12_000
 MERGES, BLANKS = 850, 330
 
@@ -40,7 +42,8 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     plan = Plan()
     parser = argparse.ArgumentParser(prog="python -m scripts.tiny_model", description=__doc__)
-    parser.add_argument("--out", type=Path, default=MODEL, help="the GGUF to write")
+    parser.add_argument("--draft", action="store_true", help="train the small model that drafts for the other")
+    parser.add_argument("--out", type=Path, help="the GGUF to write; default: the bundled one")
     parser.add_argument("--work", type=Path, default=Path("build/tiny_model"), help="folder for the checkpoint")
     parser.add_argument("--start", type=Path, help="begin with the weights of this checkpoint")
     parser.add_argument("--new-tokenizer", action="store_true", help="learn the tokenizer anew")
@@ -59,14 +62,16 @@ def main() -> None:
     if options.new_tokenizer:
         make_tokenizer(options.seed).save(words.TOKENIZER)
     tokenizer = Tokenizer.load(words.TOKENIZER)
-    shape = Shape(vocabulary=len(tokenizer.tokens))
+    vocabulary = len(tokenizer.tokens)
+    shape = draft_shape(vocabulary) if options.draft else Shape(vocabulary)
     plan = Plan(steps=options.steps, minutes=options.minutes, workers=options.workers, seed=options.seed)
     rates = {"matrix_rate": plan.matrix_rate * options.rate, "other_rate": plan.other_rate * options.rate}
     plan = replace(plan, drills=options.start is None, **rates)
     report(f"{len(tokenizer.tokens)} tokens; {shape}; {plan}")
     model = train(shape, tokenizer, plan, options.work / "checkpoint.pt", options.start)
-    export(model, tokenizer, options.out)
-    report(f"{model.parameter_count()} parameters, {options.out.stat().st_size} bytes: {options.out}")
+    out = options.out or (DRAFT if options.draft else MODEL)
+    export(model, tokenizer, out)
+    report(f"{model.parameter_count()} parameters, {out.stat().st_size} bytes: {out}")
 
 
 if __name__ == "__main__":
