@@ -70,7 +70,7 @@ def main() -> None:
     report(f"{len(tokenizer.tokens)} tokens; {shape}; {plan}")
     model = train(shape, tokenizer, plan, options.work / "checkpoint.pt", options.start)
     out = options.out or (DRAFT if options.draft else MODEL)
-    export(model, tokenizer, out)
+    export(model, tokenizer, out, "BenchAI tiny draft" if options.draft else "BenchAI tiny")
     report(f"{model.parameter_count()} parameters, {out.stat().st_size} bytes: {out}")
 
 

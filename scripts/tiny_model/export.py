@@ -32,10 +32,10 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_chat_template(SOURCE.read_text(encoding="utf-8"))
 
 
-def add_shape(writer: gguf.GGUFWriter, model: TinyModel) -> None:
+def add_shape(writer: gguf.GGUFWriter, model: TinyModel, name: str) -> None:
     """The sizes that llama.cpp needs."""
     shape = model.shape
-    writer.add_name("BenchAI tiny")
+    writer.add_name(name)
     writer.add_description("Demonstration model for a few templated tasks; not an assistant")
     writer.add_license("MIT")
     writer.add_context_length(shape.context)
@@ -51,12 +51,12 @@ def add_shape(writer: gguf.GGUFWriter, model: TinyModel) -> None:
     writer.add_file_type(int(gguf.LlamaFileType.MOSTLY_F16))
 
 
-def export(model: TinyModel, tokenizer: Tokenizer, path: Path) -> None:
+def export(model: TinyModel, tokenizer: Tokenizer, path: Path, name: str = "BenchAI tiny") -> None:
     """Write the file beside its final name, then move it there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     writer = gguf.GGUFWriter(partial, "qwen3")
-    add_shape(writer, model)
+    add_shape(writer, model, name)
     add_tokenizer(writer, tokenizer)
     for name, tensor in model.state_dict().items():
         # llama.cpp keeps norms in 32 bits; the output matrix is missing because it is the embedding.
