@@ -66,9 +66,10 @@ mcp-conformance: $(VENV)/installed-dev ## The MCP conformance package, which wan
 	@npm install --silent --no-audit --no-fund --save-exact --prefix build/node @modelcontextprotocol/conformance@0.1.13
 	@$(BIN)/python -m scripts.mcp_conformance
 
-tiny-model: $(VENV)/installed-train ## Train the bundled model anew (CPU only)
+tiny-model: $(VENV)/installed-train ## Train the bundled model and its draft anew (CPU only)
 	@$(BIN)/python -m scripts.tiny_model --new-tokenizer --steps 10600 --minutes 43
 	@$(BIN)/python -m scripts.tiny_model --start build/tiny_model/checkpoint.pt --rate 0.5 --seed 8 --steps 4400 --minutes 17
+	@$(BIN)/python -m scripts.tiny_model --draft --work build/tiny_draft --steps 8000 --minutes 12
 
 tiny-vision: $(VENV)/installed-train ## Train the bundled vision model anew, after tiny-model (CPU only)
 	@$(BIN)/python -m scripts.tiny_vision

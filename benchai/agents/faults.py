@@ -126,7 +126,7 @@ def _refused(error: ServerError, endpoint: Endpoint) -> EndpointError:
         return _overflow(error.body, endpoint)
     if error.status == UNAUTHORISED:
         hint = f"check the key that models.{endpoint.model}.api_key_env names"
-        return EndpointError(f"{endpoint.base_url} refused the key of {endpoint.model!r}", hint=hint)
+        return EndpointError(f"the model {endpoint.model!r} refused the key", hint=hint)
     if unparsed(str(error)):
         return unreadable(endpoint)
     text = f"the model {endpoint.model!r} refused the call: {error}"

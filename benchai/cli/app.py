@@ -12,10 +12,15 @@ from typing import Annotated
 import typer
 
 from benchai.cli import (
+    advise,
+    bench,
+    bench_context,
+    bench_speculative,
     cache,
     config,
     doctor,
     fleet,
+    init,
     keys,
     mcp,
     memory,
@@ -24,11 +29,13 @@ from benchai.cli import (
     memory_learn,
     memory_upkeep,
     models,
+    quantize,
     route,
     run,
     serve,
     stats,
     threads,
+    tune,
     workflows,
 )
 
@@ -43,11 +50,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("init")(init.init)
 app.command("serve")(serve.serve)
 app.command("mcp")(mcp.mcp)
 app.command("workflows")(workflows.workflows)
 app.command("doctor")(doctor.doctor)
 app.command("route")(route.route)
+app.command("tune")(tune.tune)
+bench.app.command("speculative")(bench_speculative.speculative)
+bench.app.command("context")(bench_context.context)
+app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(config.app, name="config")
 app.add_typer(fleet.app, name="fleet")
@@ -66,6 +78,8 @@ memory.app.command("verify")(memory_upkeep.verify)
 memory.app.command("rebuild")(memory_upkeep.rebuild)
 memory.app.command("vacuum")(memory_upkeep.vacuum)
 app.add_typer(memory.app, name="memory")
+models.app.command("quantize")(quantize.quantize)
+models.app.command("advise")(advise.advise)
 app.add_typer(models.app, name="models")
 app.add_typer(threads.app, name="threads")
 app.add_typer(stats.app, name="stats")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from benchai.cli.options import ConfigOption, JsonOption, print_json
+
+if TYPE_CHECKING:
+    from benchai.config import LoadedConfig
 
 app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -21,8 +26,21 @@ def check(config: ConfigOption = None) -> None:
     console = err_console()
     for warning in loaded.warnings:
         console.print("[bold yellow]warning:[/]", escape(warning))
+    _check_drafts(loaded)
     roles = ", ".join(f"{role}={model}" for role, model in loaded.config.role_map().items())
     typer.echo(f"{loaded.name}: valid; models {', '.join(loaded.config.models)}; roles {roles}")
+
+
+def _check_drafts(loaded: LoadedConfig) -> None:
+    """Compare the vocabularies of the drafts whose files are there; what is missing has its warning."""
+    from benchai.config import paths
+    from benchai.runtime.placement.vocabulary import check_draft
+
+    for name, model in loaded.config.models.items():
+        file = loaded.model_file(name) if model.draft else None
+        draft = loaded.resolve(model.draft.file) if model.draft else None
+        if file is not None and draft is not None and paths.is_file(file) and paths.is_file(draft):
+            check_draft(file, draft, f"models.{name}")
 
 
 @app.command()

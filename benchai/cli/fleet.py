@@ -34,7 +34,7 @@ def plan(config: ConfigOption = None, json: JsonOption = False) -> None:
     local = any(not model.remote for model in loaded.config.models.values())
     engine = find_engine(loaded.config.engine, loaded.folder) if local else None
     view = outlook(loaded, engine)
-    plans = plan_fleet(loaded, engine, view.gpus if view.gpus and engine and engine.uses_gpus() else [])
+    plans = plan_fleet(loaded, engine, view.gpus if view.gpus and engine and engine.uses_gpus() else [], view.splits())
     if json:
         print_json([one.as_json() | {"memory": view.of(one.model)} for one in plans])
         return
@@ -112,7 +112,8 @@ def _table(models: list[dict[str, Any]]) -> Table:
 
 
 def _row(model: dict[str, Any]) -> list[str]:
-    roles, name = ", ".join(model["roles"]), model["model"]
+    name = model["model"]
+    roles = ", ".join([*model["roles"], *(f"copy for {role}" for role in model.get("copy_of", []))])
     if model["state"] == "remote":
         return [name, roles, "remote", model["endpoint"], *[""] * 7]
     memory = model["memory"]

@@ -49,7 +49,7 @@ def inspect(
     """Print a model's facts, what it will take in RAM or on the GPU, and how that grows."""
     from benchai.runtime.placement.model_info import read_model_info
 
-    path, loaded, model = _find(file, config)
+    path, loaded, model = find_model(file, config)
     info = read_model_info(path)
     settings = _settings(info, loaded, model, file, context, slots, cache_type_k, cache_type_v)
     extras = _extras(loaded, model)
@@ -60,7 +60,14 @@ def inspect(
         _print(report)
 
 
-def _find(file: str, config: Path | None) -> tuple[Path, LoadedConfig | None, ModelConfig | None]:
+def find_model(file: str, config: Path | None) -> tuple[Path, LoadedConfig | None, ModelConfig | None]:
+    """The file that a name means, and the configuration and the model where the name is one of those.
+
+    Raises:
+        UsageError: it is neither a file nor a model, or a remote endpoint serves the model.
+        ModelFileError: the model's file is not downloaded yet.
+        ConfigError: the configuration is wrong.
+    """
     from benchai.config import load_config, paths
     from benchai.config.models import BUILTIN
     from benchai.errors import ModelFileError, UsageError, did_you_mean
@@ -154,14 +161,16 @@ def _report(
 
     from benchai.runtime.placement.estimate import by_quantisation, kv_mib_per_context
     from benchai.runtime.placement.memory import estimate_with
+    from benchai.runtime.placement.moe import split_table
 
     beside = (extras.get("projector"), extras.get("draft"))
     places = {place: estimate_with(info, settings, place == "gpu", *beside) for place in ("cpu", "gpu")}
     wanted = {key: value for key, value in asdict(settings).items() if key != "on_gpu"}
     return {
-        "info": asdict(info),
+        "info": {key: value for key, value in asdict(info).items() if key != "tensors"},
         "settings": wanted | {kind: str(one.path) for kind, one in extras.items()},
         "estimate": {place: asdict(one) | {"total_mib": one.total_mib} for place, one in places.items()},
+        "experts_in_ram": split_table(info, places["gpu"].total_mib),
         "engine": [asdict(one) for one in engine] if engine else None,
         "kv_mib": kv_mib_per_context(info, CONTEXTS, settings) if any(info.kv_heads) or info.recurrent else {},
         "quantisation_mib": by_quantisation(info.parameters),
@@ -178,6 +187,9 @@ def _print(report: dict[str, Any]) -> None:
     for name, text in _facts(report["info"]):
         console.print(f"{name:<15} {text}", markup=False, soft_wrap=True)
     _print_estimate(console, report)
+    if report["experts_in_ram"]:
+        rows = [[str(cell) for cell in row.values()] for row in report["experts_in_ram"]]
+        _print_table(console, "Experts in RAM, MiB", ["cpu_moe", "on the GPU", "in RAM"], rows)
     if report["kv_mib"]:
         types = list(next(iter(report["kv_mib"].values())))
         rows = [[str(context), *map(str, row.values())] for context, row in report["kv_mib"].items()]

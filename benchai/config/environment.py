@@ -75,4 +75,14 @@ def _set(source: Source, keys: list[str], value: Any, mark: Mark) -> None:
 
 def _existing(node: Mapping[str, Any], key: str) -> str:
     """The key that is meant: names in the environment are upper case, with underscores for anything odd."""
-    return next((name for name in node if re.sub(r"[^a-z0-9]", "_", name.lower()) == key), key)
+    return next((name for name in node if _as_variable(name) == key), key)
+
+
+def _as_variable(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "_", name.lower())
+
+
+def overrides_model(variable: str, model: str) -> bool:
+    """Whether a variable sets something of that entry of ``models:``."""
+    section, _, rest = variable.removeprefix("BENCHAI_").lower().partition("__")
+    return section == "models" and (not rest or rest.partition("__")[0] == _as_variable(model))

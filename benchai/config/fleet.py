@@ -48,6 +48,10 @@ class RouterConfig(Section):
     fallback: dict[str, list[str]] = Field(
         default_factory=dict, description="Role -> models that serve it while its own has failed or keeps it waiting"
     )
+    copies: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Role -> copies of its model (one on the CPU, say); a request goes where it is to end soonest",
+    )
     aliases: dict[str, str] = Field(
         default_factory=dict, description="Names that clients insist on -> auto, a role, a model or workflow:NAME"
     )

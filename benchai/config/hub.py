@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from benchai.config import paths
+from benchai.config.hub_fetch import HubFile, Progress, fetch, list_files, told
 from benchai.errors import ConfigError, ModelFileError
 
 DEFAULT_QUANT = "Q4_K_M"
@@ -49,14 +50,8 @@ def _same_model(part: re.Match[str] | None, first: re.Match[str]) -> bool:
 
 def cached_file(reference: str) -> Path | None:
     """The (first) file of a reference where the hub's cache has it whole; no network."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
     repo, what = split_reference(reference)
-    snapshots = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots"
-    if not paths.is_dir(snapshots):
-        return None
-    newest_first = sorted(snapshots.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for snapshot in newest_first:
+    for snapshot in _snapshots(repo):
         # a link whose blob is gone is no file
         names = [str(file.relative_to(snapshot)) for file in snapshot.rglob("*") if paths.is_file(file)]
         chosen = choose_files(names, what)
@@ -65,37 +60,71 @@ def cached_file(reference: str) -> Path | None:
     return None
 
 
+def _snapshots(repo: str) -> list[Path]:
+    """The snapshots of a repository in the hub's cache, the newest first."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    snapshots = Path(HF_HUB_CACHE) / _folder(repo) / "snapshots"
+    if not paths.is_dir(snapshots):
+        return []
+    return sorted(snapshots.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+
+
+def _folder(repo: str) -> str:
+    return f"models--{repo.replace('/', '--')}"
+
+
 def _complete(chosen: list[str]) -> bool:
     split = _SPLIT.fullmatch(chosen[0])
     return split is None or len(chosen) == int(split["total"])
 
 
-def download(reference: str) -> Path:
+def cached_ggufs(repo: str) -> list[Path]:
+    """The GGUF files of a repository that the hub's cache has, of the newest snapshot; a split one by its first."""
+    for snapshot in _snapshots(repo):
+        files = sorted(file for file in snapshot.rglob("*.gguf") if paths.is_file(file))
+        names = [str(file.relative_to(snapshot)) for file in files]
+        firsts = {chosen[0] for name in names if (chosen := choose_files(names, name)) and _complete(chosen)}
+        if firsts:
+            return [snapshot / name for name in sorted(firsts)]
+    return []
+
+
+def download(reference: str, progress: Progress | None = None) -> Path:
     """The (first) file of a reference, fetched into the hub's cache where it is not there yet.
 
     Raises:
-        ModelFileError: no such repository or file, or the hub cannot be reached.
+        ModelFileError: no such repository or file, the hub cannot be reached, or what comes is not what it promised.
     """
     cached = cached_file(reference)
     if cached is not None:
         return cached
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import RepositoryNotFoundError
-
     repo, what = split_reference(reference)
-    try:
-        files = HfApi().list_repo_files(repo)
-        chosen = choose_files(files, what)
-        fetched = [Path(hf_hub_download(repo, name)) for name in chosen]
-    except RepositoryNotFoundError as error:
-        raise ModelFileError(
-            f"hf: there is no repository {repo!r}, or it needs a token", hint="check the name, or set HF_TOKEN"
-        ) from error
-    except Exception as error:  # the errors of the hub's HTTP client have no common base that it makes public
-        hint = "check the network, or use file:"
-        raise ModelFileError(f"hf: {reference!r} cannot be fetched: {error}", hint=hint) from error
-    if not fetched:
-        ggufs = ", ".join(name for name in files if name.endswith(".gguf")) or "none"
-        hint = f"its GGUF files: {ggufs}"
-        raise ModelFileError(f"hf: {reference!r}: no GGUF of {repo} matches {what!r}", hint=hint)
+    files = {file.name: file for file in list_files(repo)}
+    fetched = [_into_cache(files[name], progress) for name in chosen_files(repo, list(files), what)]
     return fetched[0]
+
+
+def chosen_files(repo: str, files: list[str], what: str) -> list[str]:
+    """The files of a repository that ``what`` means.
+
+    Raises:
+        ModelFileError: none of them, with those that are there.
+    """
+    chosen = choose_files(files, what)
+    if not chosen:
+        ggufs = ", ".join(name for name in files if name.endswith(".gguf")) or "none"
+        message = f"hf: {repo + ':' + what!r}: no GGUF of {repo} matches {what!r}"
+        raise ModelFileError(message, hint=f"its GGUF files: {ggufs}")
+    return chosen
+
+
+def _into_cache(file: HubFile, progress: Progress | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if file.sha256 is not None:
+        # where the hub's client looks for it: it then only makes the link
+        fetch(file, Path(HF_HUB_CACHE) / _folder(file.repo) / "blobs" / file.sha256, progress)
+    with told(f"{file.repo}:{file.name}"):
+        return Path(hf_hub_download(file.repo, file.name))

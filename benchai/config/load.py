@@ -220,8 +220,10 @@ def _check_roles(config: Config, source: Source) -> None:
         for loc, role in named
         if role not in known
     ]
-    for role, models in config.router.fallback.items():
-        loc = ("router", "fallback", role)
+    listed = [("fallback", *one) for one in config.router.fallback.items()]
+    listed += [("copies", *one) for one in config.router.copies.items()]
+    for key, role, models in listed:
+        loc = ("router", key, role)
         if role not in known:
             problems.append(_unknown(source, loc, None, "there is no such role", did_you_mean(role, known)))
         problems += [
@@ -229,6 +231,14 @@ def _check_roles(config: Config, source: Source) -> None:
             for place, model in enumerate(models)
             if model not in config.models
         ]
+    problems += [
+        Problem(
+            source.mark(at), ".".join(map(str, at)), repr(model), "it is the role's own model", "name a copy of it"
+        )
+        for role, models in config.router.copies.items()
+        for place, model in enumerate(models)
+        if model == config.role_map().get(role) and (at := ("router", "copies", role, place))
+    ]
     if problems:
         raise error_of(problems)
 

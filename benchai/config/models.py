@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from benchai.config.agent import AgentConfig
 from benchai.config.cache import CacheConfig
@@ -30,6 +30,7 @@ from benchai.config.section import (
     VariableName,
 )
 from benchai.config.server import ServerConfig
+from benchai.config.tensors import tensor_place
 from benchai.config.threads import ThreadsConfig
 from benchai.config.tools import Decision, McpServer, PermissionRule, ToolsConfig
 from benchai.config.usage import UsageConfig
@@ -40,6 +41,7 @@ __all__ = [
     "REASONING_ROLES",
     "ROLES",
     "TINY",
+    "TINY_DRAFT",
     "TINY_VISION",
     "Config",
     "Decision",
@@ -48,6 +50,7 @@ __all__ = [
     "KVType",
     "McpServer",
     "ModelConfig",
+    "NgramConfig",
     "PermissionRule",
     "RouterConfig",
     "ThreadsConfig",
@@ -57,6 +60,7 @@ __all__ = [
 ]
 
 TINY = "builtin:tiny"
+TINY_DRAFT = "builtin:tiny-draft"
 TINY_VISION = "builtin:tiny-vision"
 BUILTIN = "builtin:"
 
@@ -64,6 +68,8 @@ KVType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "
 Temperature = Annotated[float, Field(ge=0, le=5, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 Layers = Natural | Literal["auto", "all"]
+Probability = Annotated[float, Field(ge=0, le=1, strict=True)]
+TensorPlace = Annotated[str, AfterValidator(tensor_place)]
 
 _NAME = re.compile(r"\w[^,/\\]{0,98}[^,/\\\s]|\w")
 # what may be set beside endpoint
@@ -73,9 +79,28 @@ REMOTE_KEYS = {"endpoint", "model", "api_key_env", "context", "max_tokens", "tem
 class DraftConfig(Section):
     """A small model of the same vocabulary that drafts tokens (speculative decoding)."""
 
-    file: str = Field(description="GGUF of the draft model")
+    file: str = Field(description="GGUF of the draft model, or builtin:tiny-draft")
     max_tokens: Count = Field(16, description="Tokens drafted at most in one go (--spec-draft-n-max)")
+    min_probability: Probability = Field(
+        0.75, description="Drafting ends at a token that the draft is less sure of (--spec-draft-p-min)"
+    )
     gpu_layers: Layers | None = Field(None, description="Layers on the GPU (-ngld)")
+    cache_type_k: KVType | None = Field(None, description="Type of the draft's K cache (-ctkd)")
+    cache_type_v: KVType | None = Field(None, description="Type of the draft's V cache (-ctvd)")
+
+
+class NgramConfig(Section):
+    """Drafting from what the model has read and written before, without a draft model."""
+
+    match: Count = Field(24, description="Tokens that must repeat before any are drafted (--spec-ngram-mod-n-match)")
+    min_tokens: Natural = Field(48, description="Fewest tokens drafted in one go (--spec-ngram-mod-n-min)")
+    max_tokens: Count = Field(64, description="Most tokens drafted in one go (--spec-ngram-mod-n-max)")
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> NgramConfig:
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens: {self.min_tokens} is more than max_tokens: {self.max_tokens}")
+        return self
 
 
 class ModelConfig(Section):
@@ -93,6 +118,13 @@ class ModelConfig(Section):
 
     context: Natural | None = Field(None, description="Context in tokens (-c); 0: the model's own")
     gpu_layers: Layers = Field("auto", description="Layers on the GPU (-ngl); 0 keeps the model on the CPU")
+    cpu_moe: Layers = Field(
+        "auto",
+        description="Layers whose experts stay in RAM while the rest is on the GPU (--n-cpu-moe); auto: as few as fit",
+    )
+    override_tensors: list[TensorPlace] = Field(
+        default_factory=list, description="Tensors by regex and where they go (-ot): 'ffn_up_exps=CPU'"
+    )
     threads: Count | None = Field(None, description="CPU threads for generation (-t)")
     threads_batch: Count | None = Field(None, description="CPU threads for prompts (-tb)")
     batch_size: Count | None = Field(None, description="Prompt tokens in one batch (-b)")
@@ -104,6 +136,9 @@ class ModelConfig(Section):
     )
     cache_type_k: KVType | None = Field(None, description="Type of the K cache (-ctk)")
     cache_type_v: KVType | None = Field(None, description="Type of the V cache (-ctv); quantised needs flash attention")
+    swa_full: bool = Field(
+        False, description="Sliding-window layers keep the whole context (--swa-full): saved contexts can be restored"
+    )
     cache_reuse: Natural | None = Field(None, description="Smallest chunk reused by shifting")
     cache_ram: Natural = Field(
         256, description="MiB of RAM for the contexts of earlier prompts (--cache-ram); the engine's own is 8192"
@@ -118,7 +153,9 @@ class ModelConfig(Section):
     chat_template_file: str | None = Field(None, description="A chat template in place of the model's")
     mmproj: str | None = Field(None, description="GGUF of the vision projector")
     draft: DraftConfig | None = Field(None, description="Draft model for speculative decoding")
-    ngram: bool = Field(False, description="Speculative decoding from the prompt's own n-grams")
+    ngram: bool | NgramConfig = Field(
+        False, description="Speculative decoding from the n-grams of earlier text; true, or its sizes"
+    )
     lora: list[str] = Field(default_factory=list, description="LoRA adapters (GGUF)")
     embedding: bool = Field(False, description="Serve embeddings instead of text")
     pooling: Literal["none", "mean", "cls", "last"] | None = Field(None, description="Pooling of embeddings")
@@ -168,6 +205,9 @@ class ModelConfig(Section):
             raise ValueError("placement: cpu contradicts hybrid: true")
         if self.embedding and self.rerank:
             raise ValueError("a model serves either embedding or rerank")
+        if (self.embedding or self.rerank) and (self.draft or self.ngram):
+            kind, key = "embedding" if self.embedding else "rerank", "draft" if self.draft else "ngram"
+            raise ValueError(f"{key} contradicts {kind}: true, which writes no text that could be drafted")
         return self
 
     @field_validator("endpoint")
@@ -285,14 +325,28 @@ class Config(Section):
         """The roles that a model serves, in the configuration's order."""
         return [role for role, name in self.role_map().items() if name == model]
 
+    def models_of(self, role: str) -> list[str]:
+        """The models that may serve a role: its own, the copies of that, those that stand in for it.
+
+        Raises:
+            KeyError: there is no such role.
+        """
+        others = (*self.router.copies.get(role, ()), *self.router.fallback.get(role, ()))
+        return list(dict.fromkeys((self.role_map()[role], *others)))
+
+    def copied_by(self, model: str) -> list[str]:
+        """The roles whose model this one is a copy of."""
+        return [role for role, copies in self.router.copies.items() if model in copies]
+
     def concurrency(self, role: str) -> int:
-        """Requests at a time of a role. Defaults: seed, "Concurrent Request Handling"."""
+        """Requests at a time of a role, on all copies. Defaults: seed, "Concurrent Request Handling"."""
         default = 2 if role in ("general", "planner") else 1
-        return self.router.max_concurrent.get(role, default)
+        return self.router.max_concurrent.get(role, default * (1 + len(self.router.copies.get(role, ()))))
 
     def slots_of(self, model: str) -> int:
         """Parallel requests of a model: its own setting, or what its roles may ask for, at most 4."""
-        wanted = sum(self.concurrency(role) for role in self.roles_of(model))
+        roles = dict.fromkeys(self.roles_of(model) + self.copied_by(model))
+        wanted = sum(-(-self.concurrency(role) // (1 + len(self.router.copies.get(role, ())))) for role in roles)
         return self.models[model].slots or min(max(wanted, 1), 4)
 
 

@@ -1,11 +1,10 @@
-"""The memory of a namespace, and of those below it, as JSON lines that can be read in again, and as Markdown."""
+"""The memory of a namespace, and of those below it, as JSON lines or Markdown; both can be read in again."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from benchai.memory.database import Database, marks
@@ -14,12 +13,16 @@ from benchai.memory.lines import (
     FactLine,
     Head,
     HowtoLine,
+    Kept,
     KeptPiece,
+    LabelLine,
     SummaryLine,
     TurnLine,
 )
+from benchai.memory.markdown import as_markdown
 from benchai.memory.namespace import Namespace
 from benchai.memory.types import Document, Link
+from benchai.memory.upkeep import OWNERS
 
 #: Takes a piece of text: the ``write`` of a file.
 Write = Callable[[str], object]
@@ -43,9 +46,6 @@ def export_lines(database: Database, ns: Namespace, write: Write) -> Counter[str
     return counts
 
 
-AnyKept = DocumentLine | TurnLine | FactLine | HowtoLine | SummaryLine
-
-
 class _Lines:
     """Reads the rows of some namespaces as lines; within ``looking``."""
 
@@ -54,15 +54,16 @@ class _Lines:
         self._connection = database.connection
         self._names = {number: database.name(number) for number in below}
         # a row's place among those that are exported
-        self._ids = {table: self._numbered(table) for table in ("documents", "turns", "facts")}
+        self._ids = {table: self._numbered(table) for table in OWNERS}
 
-    def all(self) -> Iterator[AnyKept]:
-        """Documents, turns, facts, how-tos, summaries, each in the order of their ids."""
+    def all(self) -> Iterator[Kept]:
+        """Documents, turns, facts, how-tos, summaries, labels, each in the order of their ids."""
         yield from self.documents()
         yield from self.turns()
         yield from self.facts()
         yield from self.howtos()
         yield from self.summaries()
+        yield from self.labels()
 
     def documents(self) -> Iterator[DocumentLine]:
         columns = "id, ns, source, title, media, hash, size, mtime_ns, version, meta, at"
@@ -123,10 +124,10 @@ class _Lines:
             )
 
     def howtos(self) -> Iterator[HowtoLine]:
-        for place, row in enumerate(self._rows("howtos", "id, ns, task, steps, workflow, successes, at"), 1):
+        for row in self._rows("howtos", "id, ns, task, steps, workflow, successes, at"):
             number, ns, task, steps, workflow, successes, at = row
             yield HowtoLine(
-                id=place,
+                id=self._ids["howtos"][number],
                 namespace=self._names[ns],
                 task=task,
                 steps=tuple(json.loads(steps)),
@@ -137,10 +138,10 @@ class _Lines:
             )
 
     def summaries(self) -> Iterator[SummaryLine]:
-        for place, row in enumerate(self._rows("summaries", "id, ns, thread, text, extractor, stale, at"), 1):
+        for row in self._rows("summaries", "id, ns, thread, text, extractor, stale, at"):
             number, ns, thread, text, extractor, stale, at = row
             yield SummaryLine(
-                id=place,
+                id=self._ids["summaries"][number],
                 namespace=self._names[ns],
                 thread=thread,
                 text=text,
@@ -148,6 +149,28 @@ class _Lines:
                 stale=bool(stale),
                 at=at,
                 sources=self._sources("summary", number),
+            )
+
+    def labels(self) -> Iterator[LabelLine]:
+        """Those of passages above the namespace are left out: the passages are not exported."""
+        below = marks(self._below)
+        rows = self._connection.execute(
+            "SELECT l.ns, l.query, l.good, p.kind, p.owner, p.place, p.text, l.at FROM labels l "  # noqa: S608 - marks
+            f"JOIN passages p ON p.id = l.passage WHERE l.ns IN ({below}) AND p.ns IN ({below}) ORDER BY l.id",
+            (*self._below, *self._below),
+        )
+        tables = {kind: table for table, kind in OWNERS.items()}
+        for number, (ns, query, good, kind, owner, place, text, at) in enumerate(rows, 1):
+            yield LabelLine(
+                id=number,
+                namespace=self._names[ns],
+                query=query,
+                good=bool(good),
+                part_of=kind,
+                owner=self._ids[tables[kind]][owner],
+                place=place,
+                text=text,
+                at=at,
             )
 
     def _pieces(self, document: int) -> Iterator[KeptPiece]:
@@ -181,70 +204,11 @@ class _Lines:
 
 
 def export_markdown(database: Database, ns: Namespace, write: Write) -> None:
-    """Write all that a namespace and those below it hold for people to read; it can't be read in again.
+    """Write all that a namespace and those below it hold for people to read; comments keep what they need not see.
 
     Raises:
         StoreError: the file can't be read.
         OSError: it can't be written.
     """
     with database.looking():
-        below = database.below(ns)
-        for number in sorted(below, key=database.name):
-            lines = _Lines(database, (number,))
-            parts = [part for part in (_facts(lines), _howtos(lines), _summaries(lines), _threads(lines)) if part]
-            parts += [part for part in (_documents(lines),) if part]
-            if parts:
-                write(f"# {database.name(number) or ns.user}\n\n" + "\n".join(parts) + "\n")
-
-
-def _facts(lines: _Lines) -> str:
-    found = list(lines.facts())
-    now = "".join(f"- {_one_line(fact.text)} (since {_day(fact.valid_at)})\n" for fact in found if not fact.invalid_at)
-    past = "".join(
-        f"- {_one_line(fact.text)} ({_day(fact.valid_at)} to {_day(fact.invalid_at)})\n"
-        for fact in found
-        if fact.invalid_at
-    )
-    return (f"## Facts\n\n{now}" if now else "") + (f"\n### No longer\n\n{past}" if past else "")
-
-
-def _howtos(lines: _Lines) -> str:
-    found = [
-        f"### {_one_line(howto.task)}\n\n"
-        + "".join(f"{place}. {_one_line(step)}\n" for place, step in enumerate(howto.steps, 1))
-        + f"\nWorked {howto.successes} times ({howto.workflow}).\n"
-        for howto in lines.howtos()
-    ]
-    return "## How-tos\n\n" + "\n".join(found) if found else ""
-
-
-def _summaries(lines: _Lines) -> str:
-    found = [f"### {_one_line(one.thread)}\n\n{one.text}\n" for one in lines.summaries() if not one.stale]
-    return "## Summaries\n\n" + "\n".join(found) if found else ""
-
-
-def _threads(lines: _Lines) -> str:
-    threads: dict[str, list[str]] = {}
-    for turn in lines.turns():
-        quoted = "\n".join(f"> {line}" for line in turn.text.splitlines()) or ">"
-        said = f"**{_one_line(turn.name or turn.role)}**, {_time(turn.at)}:\n\n{quoted}\n"
-        threads.setdefault(turn.thread, []).append(said)
-    found = [f"### {_one_line(thread)}\n\n" + "\n".join(turns) for thread, turns in threads.items()]
-    return "## Threads\n\n" + "\n".join(found) if found else ""
-
-
-def _documents(lines: _Lines) -> str:
-    found = [f"- {_one_line(one.document.title)}: `{one.document.source}`\n" for one in lines.documents()]
-    return "## Documents\n\n" + "".join(found) if found else ""
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _day(at: float | None) -> str:
-    return datetime.fromtimestamp(at or 0).astimezone().strftime("%Y-%m-%d")
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")
+        write(as_markdown(list(_Lines(database, database.below(ns)).all()), ns.user))

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from benchai.errors import NamespaceError, SourceError
+from benchai.errors import NamespaceError
 from benchai.memory import distil, howtos
 from benchai.memory.database import Database
-from benchai.memory.facts import add_fact
-from benchai.memory.lines import LINE, AnyLine, DocumentLine, FactLine, Head, HowtoLine, SummaryLine, TurnLine
+from benchai.memory.facts import BY_HAND, NOTE, Fact, add_fact
+from benchai.memory.labels import keep_label
+from benchai.memory.lines import (
+    LINE,
+    AnyLine,
+    DocumentLine,
+    FactLine,
+    Head,
+    HowtoLine,
+    LabelLine,
+    SummaryLine,
+    TurnLine,
+)
+from benchai.memory.markdown import wrong as _wrong
 from benchai.memory.namespace import Namespace
 from benchai.memory.relations import is_single, line_key, value_key
 from benchai.memory.store import add_document, add_links
@@ -20,10 +32,11 @@ from benchai.memory.types import Value
 
 
 class Imported(Value):
-    """How many rows of each kind were added, and how many were there."""
+    """How many rows of each kind were added, how many were there, and how much of what sort was left out."""
 
     added: dict[str, int]
     known: dict[str, int]
+    skipped: dict[str, int] = Field(default_factory=dict)
 
 
 def import_lines(database: Database, ns: Namespace, lines: Iterable[str]) -> Imported:
@@ -36,7 +49,7 @@ def import_lines(database: Database, ns: Namespace, lines: Iterable[str]) -> Imp
         StoreError: it can't be written.
     """
     with database.writing():
-        importing = _Importing(database, ns)
+        importing = Importing(database, ns)
         for number, text in enumerate(lines, 1):
             if text.strip():
                 importing.line(number, text)
@@ -58,11 +71,7 @@ def read_line(number: int, text: str) -> AnyLine:
         raise _wrong(number, f"{where} = {value}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
 
 
-def _wrong(number: int, what: str) -> SourceError:
-    return SourceError(f"line {number} of the import: {what}", hint="nothing was imported; mend the line, or leave it")
-
-
-class _Importing:
+class Importing:
     """One import; within ``writing``."""
 
     def __init__(self, database: Database, ns: Namespace) -> None:
@@ -70,9 +79,11 @@ class _Importing:
         self._connection = database.connection
         self._added: Counter[str] = Counter()
         self._known: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
         self._head = False
         # new ids by those of the export
         self._ids: dict[str, dict[int, int]] = {"document": {}, "turn": {}, "fact": {}, "howto": {}, "summary": {}}
+        self._labels: dict[int, tuple[int, int, LabelLine]] = {}
         self._levels: dict[int, Namespace] = {}
         self._level_of_turn: dict[int, int] = {}
         # rows that a line was found to be: a second line that says the same is another row
@@ -88,10 +99,13 @@ class _Importing:
             return
         if not self._head:
             raise _wrong(number, f"{text.strip()[:80]!r} comes before the line that names the format")
-        if line.id in self._ids[line.kind]:
+        if line.id in (self._labels if isinstance(line, LabelLine) else self._ids[line.kind]):
             raise _wrong(number, f"id = {line.id!r}: another {line.kind} has it")
         try:
-            self._ids[line.kind][line.id] = self._keep(number, line)
+            if isinstance(line, LabelLine):
+                self._labels[line.id] = (number, self._number(number, line.namespace), line)
+            else:
+                self._ids[line.kind][line.id] = self._keep(number, line)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise _wrong(number, f"{first['loc'][-1]} = {first['input']!r:.120}: {first['msg']}") from None
@@ -104,7 +118,26 @@ class _Importing:
             refresh(self._connection, ns, thread, first, last)
         for ns, key in self._fact_lines:
             self._thread_line(ns, key)
-        return Imported(added=dict(self._added), known=dict(self._known))
+        # last: what became of a line of facts may have taken passages away
+        for number, ns, label in self._labels.values():
+            self._label(number, ns, label)
+        return Imported(added=dict(self._added), known=dict(self._known), skipped=dict(self._skipped))
+
+    def note(self, number: int, level: str, text: str) -> None:
+        """Keep a note, unless it is known and holds."""
+        fact = Fact(subject="user", relation=NOTE, value=text, text=text)
+        ns, key = self._number(number, level), line_key(fact.subject, fact.relation)
+        asked = "SELECT id FROM facts WHERE ns = ? AND key = ? AND value_key = ? AND invalid_at IS NULL"
+        if self._connection.execute(asked, (ns, key, value_key(fact.value))).fetchone() is not None:
+            self._known["fact"] += 1
+            return
+        now = self._database.now()
+        add_fact(self._connection, ns, fact, BY_HAND, now, now)
+        self._added["fact"] += 1
+
+    def skip(self, sort: str, count: int = 1) -> None:
+        """Count what is left out."""
+        self._skipped[sort] += count
 
     def _keep(self, number: int, line: DocumentLine | TurnLine | FactLine | HowtoLine | SummaryLine) -> int:
         ns = self._number(number, line.namespace)
@@ -246,6 +279,22 @@ class _Importing:
         number = distil.add_summary(self._connection, ns, line.thread, line.text, line.extractor, line.stale, line.at)
         distil.add_passages(self._connection, ns, number, line.thread, line.text, line.at)
         return self._new("summary", number)
+
+    def _label(self, number: int, ns: int, line: LabelLine) -> None:
+        owner = self._ids[line.part_of].get(line.owner)
+        if owner is None:
+            raise _wrong(number, f"owner = {line.owner!r}: no line is a {line.part_of} of that id")
+        rows = self._connection.execute(
+            "SELECT id, ns FROM passages WHERE kind = ? AND owner = ? AND text = ? ORDER BY place <> ?, place",
+            (line.part_of, owner, line.text, line.place),
+        ).fetchall()
+        if not rows:
+            self.skip("labels of passages that are not there")
+            return
+        if self._levels[rows[0][1]] not in self._levels[ns].visible():
+            raise _wrong(number, f"owner = {line.owner!r}: that {line.part_of} can't be seen from its namespace")
+        kept = keep_label(self._connection, ns, line.query, rows[0][0], line.good, line.at)
+        (self._added if kept else self._known)["label"] += 1
 
     def _thread_line(self, ns: int, key: str) -> None:
         """Give each fact on a line its end: where the next one begins."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from benchai.memory.database import Database, marks
 from benchai.memory.ids import number_of, unknown
 from benchai.memory.namespace import Namespace
@@ -19,9 +21,20 @@ def label(database: Database, ns: Namespace, query: str, passage: str, *, good: 
         asked = f"SELECT 1 FROM passages WHERE id = ? AND ns IN ({marks(visible)})"  # noqa: S608 - question marks
         if connection.execute(asked, (number, *visible)).fetchone() is None:
             raise unknown(passage)
-        own = database.number(ns)
-        connection.execute("DELETE FROM labels WHERE ns = ? AND query = ? AND passage = ?", (own, query, number))
-        connection.execute(
-            "INSERT INTO labels (ns, query, passage, good, at) VALUES (?, ?, ?, ?, ?)",
-            (own, query, number, good, database.now()),
-        )
+        _replace(connection, database.number(ns), query, number, good, database.now())
+
+
+def keep_label(connection: sqlite3.Connection, ns: int, query: str, passage: int, good: bool, at: float) -> bool:
+    """Keep a note of another time (seconds since 1970), unless there is one that is as new; within ``writing``."""
+    asked = "SELECT 1 FROM labels WHERE ns = ? AND query = ? AND passage = ? AND at >= ?"
+    if connection.execute(asked, (ns, query, passage, at)).fetchone() is not None:
+        return False
+    _replace(connection, ns, query, passage, good, at)
+    return True
+
+
+def _replace(connection: sqlite3.Connection, ns: int, query: str, passage: int, good: bool, at: float) -> None:
+    connection.execute("DELETE FROM labels WHERE ns = ? AND query = ? AND passage = ?", (ns, query, passage))
+    connection.execute(
+        "INSERT INTO labels (ns, query, passage, good, at) VALUES (?, ?, ?, ?, ?)", (ns, query, passage, good, at)
+    )

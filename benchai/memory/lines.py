@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter
 from benchai.memory.facts import Confidence, Fact, Time
 from benchai.memory.howtos import Worked
 from benchai.memory.turns import Role, Text
-from benchai.memory.types import Document, Link, Piece, Value
+from benchai.memory.types import Document, Kind, Link, Piece, Value
 
 FORMAT = 1
 Id = Annotated[int, Field(ge=1)]
@@ -120,5 +120,26 @@ class SummaryLine(Line):
     sources: tuple[Id, ...] = ()
 
 
-AnyLine = Annotated[Head | DocumentLine | TurnLine | FactLine | HowtoLine | SummaryLine, Field(discriminator="kind")]
+class LabelLine(Line):
+    """Whether a passage answers a question.
+
+    Attributes:
+        part_of, owner: Of which line the passage is a part: its kind and its id.
+        place: Of the passage among those of that line, from 0.
+        text: What the passage says.
+    """
+
+    kind: Literal["label"] = "label"
+    id: Id
+    query: Text
+    good: bool
+    part_of: Kind
+    owner: Id
+    place: Annotated[int, Field(ge=0, lt=2**31)]
+    text: Text
+    at: Time
+
+
+Kept = DocumentLine | TurnLine | FactLine | HowtoLine | SummaryLine | LabelLine
+AnyLine = Annotated[Head | Kept, Field(discriminator="kind")]
 LINE: TypeAdapter[AnyLine] = TypeAdapter(AnyLine)

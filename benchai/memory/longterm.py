@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchai.memory.audit import Doubtful, audit
 from benchai.memory.database import Database
@@ -12,6 +12,7 @@ from benchai.memory.facts import Added, Fact, Facts, Known, Why
 from benchai.memory.forget import Forgetting, Forgotten, Target
 from benchai.memory.howtos import Howto, Howtos
 from benchai.memory.importing import Imported, import_lines
+from benchai.memory.importing_files import import_markdown
 from benchai.memory.namespace import Namespace
 from benchai.memory.turns import Said, Thread, Turn, Turns
 from benchai.memory.worker import Worker
@@ -126,7 +127,7 @@ class LongTerm:
         return await self._reader.run(self._summaries_read.all, ns, thread)
 
     async def exported(self, ns: Namespace, markdown: bool = False) -> str:
-        """See ``export_lines``, or ``export_markdown`` for people; all of it as one text."""
+        """See ``export_lines``, or ``export_markdown``; all of it as one text."""
         written: list[str] = []
         function = export_markdown if markdown else export_lines
         await self._reader.run(function, self._reading, ns, written.append)
@@ -135,6 +136,12 @@ class LongTerm:
     async def imported(self, ns: Namespace, lines: Sequence[str]) -> Imported:
         """See ``import_lines``."""
         imported = await self._writer.run(import_lines, self._writing, ns, lines)
+        self._changed()
+        return imported
+
+    async def imported_markdown(self, ns: Namespace, files: Mapping[str, str]) -> Imported:
+        """See ``import_markdown``."""
+        imported = await self._writer.run(import_markdown, self._writing, ns, files)
         self._changed()
         return imported
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol, get_type_hints
 
@@ -117,6 +117,9 @@ class MemoryService(Protocol):
 
     async def imported(self, ns: Namespace, lines: Sequence[str]) -> Imported:
         """Keep what an export holds."""
+
+    async def imported_markdown(self, ns: Namespace, files: Mapping[str, str]) -> Imported:
+        """Keep what Markdown files hold."""
 
     async def label(self, ns: Namespace, query: str, passage: str, good: bool = True) -> None:
         """Note that a passage answers a question, or does not."""

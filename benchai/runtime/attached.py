@@ -44,7 +44,7 @@ class AttachedFleet:
         if model.remote:
             yield remote_endpoint(self._loaded, role, name)
             return
-        body = {"role": role, "models": [name, *self._loaded.config.router.fallback.get(role, [])]}
+        body = {"role": role, "models": self._loaded.config.models_of(role)}
         headers = {"Authorization": f"Bearer {self._server.token}"}
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
         async with AsyncExitStack() as stack:

@@ -18,6 +18,7 @@ from benchai.runtime.engine.gguf_file import check_gguf
 from benchai.runtime.fleet.ports import port_owner
 from benchai.runtime.placement.gpu import list_gpus
 from benchai.runtime.placement.plan import plan_model
+from benchai.runtime.placement.vocabulary import check_draft
 from benchai.runtime.serving import running_server
 
 GIB = 1024**3
@@ -105,6 +106,8 @@ def _model(loaded: LoadedConfig, name: str, engine: Engine, gpus: list[str]) -> 
             yield Finding(f"model {name}", "warning", text, "its first use fetches it")
             return
         check_gguf(Path(str(plan.file)), f"models.{name}")
+        if plan.draft is not None:
+            check_draft(Path(str(plan.file)), Path(plan.draft), f"models.{name}")
         size = Path(str(plan.file)).stat().st_size / GIB
         text = f"{plan.file}, {size:.2f} GiB, {plan.placement}, roles {', '.join(plan.roles)}"
         yield Finding(f"model {name}", "ok", text)

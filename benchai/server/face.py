@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from benchai.config import LoadedConfig
 from benchai.config.cache import CacheConfig
-from benchai.events import Emit, Event, ModelState, Notice
+from benchai.events import Emit, Event, Notice
 from benchai.graphs.memories import Memories
 from benchai.runtime.background import in_background
 from benchai.runtime.fleet.fleet import Fleet
@@ -99,8 +99,6 @@ class Face:
     def observe(self, event: Event) -> None:
         """Take what happens to the fleet."""
         self.usage.observe(event)
-        if isinstance(event, ModelState) and event.state == "stopped":
-            self.decider.sessions.forget_model(event.model)
 
     def prepare(self, loaded: LoadedConfig) -> Callable[[], None]:
         """Make all that another configuration needs; nothing has changed yet.

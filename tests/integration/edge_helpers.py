@@ -21,6 +21,7 @@ from benchai.server.auth import digest
 from benchai.server.connection import guarded
 from benchai.server.edge import Edge
 from tests.integration.helpers import LIMIT
+from tests.integration.quick_end import QuickEnd
 
 KEY = "benchai-of-the-test"
 
@@ -221,16 +222,12 @@ def edge_server(loop_name: str = "uvloop", address: str = "127.0.0.1", **setting
         assert not faults, faults
 
 
-class _Uvicorn(uvicorn.Server):
-    """Leaves signals alone, and tells when it listens."""
+class _Uvicorn(QuickEnd):
+    """Tells when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listens = threading.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

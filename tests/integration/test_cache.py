@@ -518,6 +518,26 @@ async def test_it_switches_itself_off(home: Home) -> None:
 
 
 @pytest.mark.anyio
+async def test_clearing_wakes_one_that_switched_itself_off(home: Home) -> None:
+    cache = home.open()
+    known = similar(cache, home, max_false=0.05)
+    await learnt(cache, known, ASKED, "Use pip.")
+    hit = await known.find(MODEL, body(AGAIN))
+    assert hit is not None
+    while known.verdict != "off":
+        known.judge(hit, reply("Use conda."))
+    assert cache.flush()
+    assert await known.find(MODEL, body(AGAIN)) is None
+    assert clearing.clear(home.file) == 1
+    # a reply to what was asked before the clear comes behind it
+    assert known.judge(hit, reply("Use conda.")) is False
+    await learnt(cache, known, ASKED, "Use pip.")
+    assert known.verdict == "trial"
+    assert await known.find(MODEL, body(AGAIN)) is not None
+    assert (known.estimate.runs, estimates(home.file)) == (0, [])
+
+
+@pytest.mark.anyio
 async def test_without_an_embedding_nothing_is_found_and_nothing_fails(home: Home) -> None:
     cache = home.open()
     known = similar(cache, home)

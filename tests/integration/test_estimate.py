@@ -71,6 +71,7 @@ def engine_on(engine: Engine, model: Path, settings: Settings) -> Iterator[Runni
         *("-ctk", settings.cache_type_k, "-ctv", settings.cache_type_v),
         *("-fa", "on" if settings.flash_attn else "off"),
         *(["--embedding"] if settings.embedding else []),
+        *(["--swa-full"] if settings.swa_full else []),
     ]
     process = subprocess.Popen(
         engine.command(flags), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -132,6 +133,7 @@ def test_the_engine_takes_what_was_estimated(engine: Engine) -> None:
         ("Qwen2.5-7B", 2, Settings(32768, slots=4)),
         ("Llama-3-8B", 2, Settings(8192, flash_attn=False)),
         ("Gemma-3-4B", 6, Settings(16384, slots=2, cache_type_k="q8_0", cache_type_v="q8_0")),
+        ("Gemma-3-4B", 6, Settings(16384, slots=2, swa_full=True)),
         ("Gemma-2-2B", 2, Settings(8192, ubatch=256)),
         ("Mixtral-8x7B", 2, Settings(4096)),
         ("Qwen3-30B-A3B", 2, Settings(16384, slots=2)),

@@ -90,6 +90,8 @@ def test_status_as_json_tells_everything_of_each_model(fleet: Fleet) -> None:
         "state": "remote",
         "placement": "remote",
         "endpoint": "http://127.0.0.1:9/v1",
+        "copy_of": [],
+        "pace": {},
     }
 
 

@@ -303,6 +303,34 @@ async def test_a_lease_that_outlives_its_model_ends_quietly(tmp_path: Path) -> N
         assert fleet.members["general"].uses.total == 0
 
 
+async def test_settings_that_cannot_be_taken_change_nothing(tmp_path: Path) -> None:
+    record = Record()
+    gauge = LostGauge()
+    settings = gpu_config(tmp_path, ["general"], fit=9, engine=FakeEngine(tmp_path, {}).section())
+    async with Fleet(settings, record, gauge=gauge) as fleet:
+        await served(fleet, "general")
+        before = (fleet.loaded, fleet.book, fleet.dispatcher.loaded, dict(fleet.members))
+        new = changed(fleet.loaded, models={"general": {**fleet_model(fleet, "general"), "context": 1024}})
+        gauge.lost = True
+        with pytest.raises(OSError, match="lost"):
+            await fleet.apply(new)
+        assert (fleet.loaded, fleet.book, fleet.dispatcher.loaded, dict(fleet.members)) == before
+        gauge.lost = False
+        assert await asyncio.wait_for(fleet.apply(new), 10) == ["general"]
+        assert (await asyncio.wait_for(served(fleet, "general"), 15)).n_ctx == 1024
+
+
+class LostGauge(Gauge):
+    """Fails as long as it is told to, as psutil does where /proc can't be read."""
+
+    lost = False
+
+    def devices(self) -> list[DeviceMemory]:
+        if self.lost:
+            raise OSError("/proc/meminfo is lost")
+        return super().devices()
+
+
 async def test_a_model_that_new_settings_add_is_served(tmp_path: Path) -> None:
     record = Record()
     fleet, _ = fake_fleet(tmp_path, ["general"], record)

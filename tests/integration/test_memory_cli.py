@@ -138,6 +138,20 @@ def test_an_export_can_be_imported(either: Cli) -> None:
     either("import", "all.jsonl").refused("line 1", code=1)
 
 
+def test_markdown_can_be_imported(either: Cli) -> None:
+    either("remember", "Anna lives in Rome")
+    either("export", "--markdown", "notes/all.md")
+    (either.folder / "notes" / ".hidden.md").write_bytes(b"\xff")
+    # what export wrote is known, the file pump.md is not
+    done = either("import", "notes", "--json")
+    assert json.loads(done.out) == {"added": {"fact": 1}, "known": {"fact": 1}, "skipped": {"headings": 1}}
+    assert either.found("pump") == ["The pump: It moves 40 litres a minute."]
+    (either.folder / "notes" / "bad.md").write_text("one\n<!-- two", encoding="utf-8")
+    either("import", "notes").refused("'bad.md', line 2 of the import", code=1)
+    told = either("import", "-", "--markdown", stdin=b"# Me\n- likes tea\n").err
+    assert told == "added: facts: 1\nknown: nothing\nskipped: headings: 1\n"
+
+
 def test_what_was_forgotten_is_proved_gone(either: Cli) -> None:
     either("add", "notes")
     either("remember", "The code of the safe is 7391-4821-5560")

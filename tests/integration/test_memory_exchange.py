@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from benchai.memory.facts import Fact, Facts
 from benchai.memory.forget import Forgetting, Target
 from benchai.memory.howtos import Howtos
 from benchai.memory.importing import import_lines
+from benchai.memory.importing_files import import_markdown
+from benchai.memory.labels import label
 from benchai.memory.namespace import Namespace
 from benchai.memory.store import Store
 from benchai.memory.turns import Said, Turns
@@ -39,6 +42,12 @@ def exported(database: Database, ns: Namespace = ANN) -> list[str]:
     lines: list[str] = []
     export_lines(database, ns, lines.append)
     return lines
+
+
+def as_markdown(database: Database, ns: Namespace = ANN) -> str:
+    written: list[str] = []
+    export_markdown(database, ns, written.append)
+    return "".join(written)
 
 
 def filled(database: Database) -> None:
@@ -71,6 +80,8 @@ def filled(database: Database) -> None:
     )
     Store(database).put(A, [note, note.model_copy(update={"source": "/other.md", "links": ()})])
     Forgetting(database).forget(A, Target(thread="gone"))
+    for words, good in (("Bern", True), ("deploy", True), ("one", False), ("bins", True)):
+        label(database, A, f"what of {words}?", found(database, A, words)[0].id, good=good)
 
 
 def test_a_round_trip_gives_the_same_memory(database: Database) -> None:
@@ -83,11 +94,12 @@ def test_a_round_trip_gives_the_same_memory(database: Database) -> None:
         *["fact"] * 3,
         "howto",
         "summary",
+        *["label"] * 4,
     ]
     with Database(Path(":memory:")) as other:
         imported = import_lines(other, ANN, lines)
-        assert imported.added == {"document": 2, "turn": 5, "fact": 3, "howto": 1, "summary": 1}
-        assert imported.known == {}
+        assert imported.added == {"document": 2, "turn": 5, "fact": 3, "howto": 1, "summary": 1, "label": 4}
+        assert imported.known == imported.skipped == {}
         assert exported(other) == lines
         assert contexts(other) == contexts(database)
         for words in ("Bern", "deploy", "one two", "Monday", "calculator"):
@@ -178,6 +190,9 @@ def test_any_memory_comes_back_as_it_was(steps: list[tuple[Any, ...]]) -> None:
         assert exported(other) == lines
         assert import_lines(other, ANN, lines).added == {}
         check(other)
+        with Database(Path(":memory:")) as third:
+            import_markdown(third, ANN, {"": as_markdown(database)})
+            assert exported(third) == lines
 
 
 HEAD = '{"kind":"benchai-memory","format":1}'
@@ -259,9 +274,8 @@ def test_a_full_disk_keeps_nothing_of_an_import(database: Database) -> None:
 
 def test_people_can_read_it(database: Database) -> None:
     filled(database)
-    written: list[str] = []
-    export_markdown(database, ANN, written.append)
-    text = "".join(written)
+    # as a viewer shows it
+    text = re.sub(r" <!--.*?-->", "", as_markdown(database))
     for part in (
         "# ann\n\n## Facts\n\n- bins on Monday (since ",
         "# work\n",
@@ -273,6 +287,7 @@ def test_people_can_read_it(database: Database) -> None:
         "> I live in Bern",
         "# work/t\n",
         "- Note: `/n.md`",
+        "- what of one?: not answered by “one”",
     ):
         assert part in text
     assert exported(database, B) == [HEAD + "\n"]

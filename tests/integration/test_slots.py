@@ -52,6 +52,25 @@ async def test_a_conversation_outlives_a_swap_and_the_end_of_the_fleet(tmp_path:
     assert not list(saved(own_home, "partial"))
 
 
+async def test_every_slot_keeps_its_conversation_whoever_speaks_last(tmp_path: Path, own_home: Path) -> None:
+    texts = ["north " * 40, "seven " * 40]
+    models: dict[str, dict[str, Any]] = {"general": {"slots": 2}, "code": {}}
+    async with Fleet(gpu_config(tmp_path, models, fit=1)) as fleet:
+        first = [await said(fleet, text) for text in texts]
+        await served(fleet, "code")
+        assert len(list(saved(own_home))) == 2
+        again = [await said(fleet, text) for text in texts]
+    assert [one["prompt_n"] for one in again] == [1, 1]
+    assert min(one["prompt_n"] for one in first) > 40
+
+
+async def said(fleet: Fleet, text: str) -> dict[str, Any]:
+    """The timings of the reply to a text."""
+    async with fleet.lease("general") as endpoint:
+        timings: dict[str, Any] = (await chat(endpoint, text))["timings"]
+        return timings
+
+
 def flip(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1

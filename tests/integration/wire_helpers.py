@@ -20,8 +20,9 @@ from benchai.server.edge import Edge
 from benchai.server.events import EventLog
 from benchai.server.face import Face
 from benchai.server.openai.replies import Replies
-from benchai.server.serve import Uvicorn, listener
+from benchai.server.serve import listener
 from tests.integration.fleet_helpers import Record
+from tests.integration.quick_end import QuickEnd
 
 
 @dataclass
@@ -67,7 +68,7 @@ async def wire(loaded: LoadedConfig, fleet: Fleet | None = None, record: Record 
             edge = Edge(app, loaded.config.server, "127.0.0.1")
             http = guarded(lambda: edge.settings)
             settings = uvicorn.Config(edge, http=http, log_config=None, access_log=False, lifespan="off", ws="none")
-            server = Uvicorn(settings)
+            server = QuickEnd(settings)
             serving = asyncio.create_task(server.serve(sockets=[bound]))
             try:
                 yield Server(f"http://127.0.0.1:{bound.getsockname()[1]}", fleet, face, record)

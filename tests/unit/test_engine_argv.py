@@ -60,10 +60,10 @@ def test_the_whole_vector_of_a_model_without_settings() -> None:
         ({"jinja": False}, "--no-jinja"),
         ({"chat_template_file": "t.jinja"}, "--chat-template-file /m/t.jinja"),
         ({"mmproj": "p.gguf"}, "--mmproj /m/p.gguf"),
-        ({"draft": {"file": "d.gguf"}}, "--model-draft /m/d.gguf --spec-type draft-simple --spec-draft-n-max 16"),
+        ({"draft": {"file": "d.gguf"}}, "--spec-type draft-simple --model-draft /m/d.gguf --spec-draft-n-max 16"),
         (
             {"draft": {"file": "d.gguf", "max_tokens": 4, "gpu_layers": 0}},
-            "--spec-type draft-simple --spec-draft-n-max 4 --gpu-layers-draft 0",
+            "--spec-draft-n-max 4 --spec-draft-p-min 0.75 --gpu-layers-draft 0",
         ),
         ({"ngram": True}, "--spec-type ngram-mod"),
         ({"lora": ["a.gguf", "b.gguf"]}, "--lora /m/a.gguf,/m/b.gguf"),

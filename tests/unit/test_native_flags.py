@@ -14,6 +14,7 @@ from benchai.runtime.engine import native_flags
 from benchai.runtime.engine.native_flags import FLAGS, REFUSED, FlagError
 
 MIB = 1024 * 1024
+EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 
 
 def configured(*argv: str) -> Any:
@@ -74,6 +75,10 @@ def test_defaults_are_those_of_llama_server() -> None:
         ("--gpu-layers 12", "n_gpu_layers", 12),
         ("-sm row", "split_mode", xllamacpp.llama_split_mode.LLAMA_SPLIT_MODE_ROW),
         ("-ts 3/1", "tensor_split", [3.0, 1.0] + [0.0] * 126),
+        ("-cmoe", "tensor_buft_overrides", f"{EXPERTS}=CPU"),
+        ("-ot exps=CPU -ot a=CPU,b=CPU", "tensor_buft_overrides", "exps=CPU,a=CPU,b=CPU"),
+        ("-ot a=CPU -ncmoe 2", "tensor_buft_overrides", rf"a=CPU,blk\.0{EXPERTS}=CPU,blk\.1{EXPERTS}=CPU"),
+        ("--n-cpu-moe 0", "tensor_buft_overrides", ""),
         ("-fit off", "fit_params", False),
         ("-fitt 512", "fit_params_target", [512 * MIB] * 16),
         ("-fitt 1,2", "fit_params_target", [MIB, 2 * MIB] + [1024 * MIB] * 14),

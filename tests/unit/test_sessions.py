@@ -134,13 +134,13 @@ def test_a_conversation_keeps_its_session_and_its_model_from_turn_to_turn() -> N
     talk: list[Any] = [system("s"), user("turn 0")]
     first = sessions.find(talk, "key")
     assert first.new
-    assert (first.model, first.slot, first.turns) == (None, None, 1)
+    assert (first.model, first.turns) == (None, 1)
     for turn in range(1, 3 * POINTS):
-        sessions.bind(first.id, "coder", turn)
+        sessions.bind(first.id, "coder")
         talk += [said(f"answer {turn}"), user(f"turn {turn}")]
         found = sessions.find(talk, "key")
         assert not found.new
-        assert (found.id, found.model, found.slot, found.turns) == (first.id, "coder", turn, turn + 1)
+        assert (found.id, found.model, found.turns) == (first.id, "coder", turn + 1)
     assert len(sessions) == 1
 
 
@@ -153,9 +153,9 @@ def test_a_reply_that_the_client_changed_costs_nothing() -> None:
 def test_the_steps_of_a_loop_of_tools_are_one_session() -> None:
     sessions = Sessions()
     first = sessions.find([user("look it up")])
-    sessions.bind(first.id, "coder", 2)
+    sessions.bind(first.id, "coder")
     found = sessions.find([user("look it up"), CALL, RESULT])
-    assert (found.id, found.model, found.slot, found.turns) == (first.id, "coder", 2, 1)
+    assert (found.id, found.model, found.turns) == (first.id, "coder", 1)
     later = sessions.find([user("look it up"), CALL, RESULT, said("42"), user("thanks")])
     assert (later.id, later.turns) == (first.id, 2)
 
@@ -163,15 +163,15 @@ def test_the_steps_of_a_loop_of_tools_are_one_session() -> None:
 def test_two_conversations_that_begin_alike_part_where_they_differ() -> None:
     sessions = Sessions()
     one = sessions.find([user("hi")])
-    sessions.bind(one.id, "coder", 1)
+    sessions.bind(one.id, "coder")
     again = sessions.find([user("hi")])
     assert (again.id, again.new) == (one.id, False)
     went_on = sessions.find([user("hi"), said("a"), user("x")])
     branch = sessions.find([user("hi"), said("b"), user("y")])
     assert went_on.id == one.id
     assert branch.id != one.id
-    assert (branch.branch_of, branch.model, branch.slot, branch.new) == (one.id, "coder", 1, True)
-    sessions.bind(branch.id, "small", 3)
+    assert (branch.branch_of, branch.model, branch.new) == (one.id, "coder", True)
+    sessions.bind(branch.id, "small")
     assert sessions.find([user("hi"), said("a"), user("x"), said("c"), user("z")]).model == "coder"
     assert sessions.find([user("hi"), said("b"), user("y"), said("c"), user("z")]).model == "small"
 
@@ -194,7 +194,7 @@ def test_a_turn_that_was_edited_is_a_branch_and_a_second_try_is_none() -> None:
 def test_keys_share_no_session() -> None:
     sessions = Sessions()
     first = sessions.find([user("hi")], "a")
-    sessions.bind(first.id, "coder", 1)
+    sessions.bind(first.id, "coder")
     other = sessions.find([user("hi"), said("x"), user("y")], "b")
     assert (other.new, other.model, other.branch_of) == (True, None, None)
 
@@ -227,20 +227,10 @@ def test_the_one_unused_longest_goes_first() -> None:
     assert sessions.find([user("b")]).new
 
 
-def test_a_model_that_was_stopped_holds_no_slot() -> None:
-    sessions = Sessions()
-    first, second = sessions.find([user("a")]), sessions.find([user("b")])
-    sessions.bind(first.id, "coder", 1)
-    sessions.bind(second.id, "small", 2)
-    sessions.forget_model("coder")
-    assert (sessions.find([user("a")]).model, sessions.find([user("a")]).slot) == ("coder", None)
-    assert sessions.find([user("b")]).slot == 2
-
-
 def test_what_was_found_is_a_snapshot() -> None:
     sessions = Sessions()
     first = sessions.find([user("a")])
-    sessions.bind(first.id, "coder", 1)
+    sessions.bind(first.id, "coder")
     sessions.find([user("a")])
     assert (first.new, first.model) == (True, None)
 

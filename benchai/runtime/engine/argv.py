@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchai.config.models import DraftConfig, ModelConfig
+from benchai.config.models import DraftConfig, ModelConfig, NgramConfig
 from benchai.errors import ConfigError
+
+#: Not every build has it.
+KEEP_IDLE_SLOTS = "--no-cache-idle-slots"
 
 
 @dataclass(frozen=True)
@@ -25,19 +28,24 @@ class ModelFiles:
     chat_template: Path | None = None
 
 
-def build_flags(name: str, model: ModelConfig, files: ModelFiles, slots: int) -> list[str]:
+def build_flags(
+    name: str, model: ModelConfig, files: ModelFiles, slots: int, keep_idle_slots: bool = False
+) -> list[str]:
     """The flags that serve ``model`` under the alias ``name``.
 
-    ``-c`` is shared by the slots; ``-kvu`` lets each request use all of it.
+    ``-c`` is shared by the slots; ``-kvu`` lets each request use all of it. With ``keep_idle_slots`` a request leaves
+    the contexts in the other slots alone: the engine would empty them all, also for a probe of one token.
     """
     return [
         *("--model", str(files.model), "--alias", name, "--host", model.host, "--port", str(model.port)),
         *_sizes(model),
         *("--parallel", str(slots), "--kv-unified"),
+        *([KEEP_IDLE_SLOTS] if keep_idle_slots else []),
         *("--flash-attn", _tristate(model.flash_attn)),
         "--cont-batching" if model.cont_batching else "--no-cont-batching",
         *_cache(model, files.slot_dir),
         *_memory(model),
+        *_tensors(model),
         *(["--metrics"] if model.metrics else []),
         "--jinja" if model.jinja else "--no-jinja",
         *_extras(model, files),
@@ -70,7 +78,7 @@ def _cache(model: ModelConfig, slot_dir: Path) -> list[str]:
         "--cache-ram": model.cache_ram,
         "--slot-save-path": f"{slot_dir}/",
     }
-    return _pairs(settings.items())
+    return _pairs(settings.items()) + (["--swa-full"] if model.swa_full else [])
 
 
 def _memory(model: ModelConfig) -> list[str]:
@@ -78,12 +86,22 @@ def _memory(model: ModelConfig) -> list[str]:
     return ["--load-mode", mode] if mode else []
 
 
+def _tensors(model: ModelConfig) -> list[str]:
+    # the first pattern that matches a tensor counts: the user's own go before those of the experts
+    flags = [text for entry in model.override_tensors for text in ("--override-tensor", entry)]
+    if model.cpu_moe == "all":
+        return [*flags, "--cpu-moe"]
+    return flags + (["--n-cpu-moe", str(model.cpu_moe)] if isinstance(model.cpu_moe, int) and model.cpu_moe else [])
+
+
 def _extras(model: ModelConfig, files: ModelFiles) -> list[str]:
     flags = _pairs({"--mmproj": files.mmproj, "--chat-template-file": files.chat_template}.items())
+    # without it an ordinary draft model is loaded and never used
+    flags += _pairs({"--spec-type": ",".join(_kinds(model)) or None}.items())
     if model.draft is not None:
         flags += _draft(model.draft, files.draft)
     if model.ngram:
-        flags += ["--spec-type", "ngram-mod"]
+        flags += _ngram(model.ngram)
     if files.lora:
         flags += ["--lora", ",".join(map(str, files.lora))]
     if model.embedding:
@@ -93,13 +111,29 @@ def _extras(model: ModelConfig, files: ModelFiles) -> list[str]:
     return flags + _pairs({"--pooling": model.pooling}.items())
 
 
+def _kinds(model: ModelConfig) -> list[str]:
+    return (["draft-simple"] if model.draft else []) + (["ngram-mod"] if model.ngram else [])
+
+
+def _ngram(ngram: NgramConfig | bool) -> list[str]:
+    if isinstance(ngram, bool):
+        return []
+    settings = {
+        "--spec-ngram-mod-n-match": ngram.match,
+        "--spec-ngram-mod-n-min": ngram.min_tokens,
+        "--spec-ngram-mod-n-max": ngram.max_tokens,
+    }
+    return _pairs(settings.items())
+
+
 def _draft(draft: DraftConfig, file: Path | None) -> list[str]:
-    # without --spec-type an ordinary draft model is loaded and never used
     settings = {
         "--model-draft": file,
-        "--spec-type": "draft-simple",
         "--spec-draft-n-max": draft.max_tokens,
+        "--spec-draft-p-min": draft.min_probability,
         "--gpu-layers-draft": draft.gpu_layers,
+        "--cache-type-k-draft": draft.cache_type_k,
+        "--cache-type-v-draft": draft.cache_type_v,
     }
     return _pairs(settings.items())
 

@@ -49,6 +49,15 @@ class Engine:
         """
         return unknown_flags(argv[len(self.command([])) :], self.flags())
 
+    def knows(self, flag: str) -> bool:
+        """Whether it takes a flag; one that is not there, or cannot be run, takes none."""
+        if not paths.is_file(self.program):
+            return False
+        try:
+            return flag in self.flags()
+        except EngineError:
+            return False
+
     def uses_gpus(self) -> bool:
         """Whether it can place a model on a GPU; a program that does not tell is taken to."""
         if self.kind == "native":

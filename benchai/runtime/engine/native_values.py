@@ -280,6 +280,25 @@ def put_spec_default(params: Any, _: bool) -> None:
     put_spec_types(params, ["ngram-mod"])
 
 
+EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+"""The tensors of experts: llama.cpp common/common.h, LLM_FFN_EXPS_REGEX."""
+
+
+def put_overrides(params: Any, entries: str) -> None:
+    """Add entries ``pattern=buffer`` after those that are there: the first that matches a tensor counts."""
+    params.tensor_buft_overrides = ",".join(filter(None, (params.tensor_buft_overrides, entries)))
+
+
+def put_cpu_moe(params: Any, _: bool) -> None:
+    """Keep all experts in RAM."""
+    put_overrides(params, f"{EXPERTS}=CPU")
+
+
+def put_n_cpu_moe(params: Any, layers: int) -> None:
+    """Keep the experts of the first layers in RAM."""
+    put_overrides(params, ",".join(rf"blk\.{layer}{EXPERTS}=CPU" for layer in range(layers)))
+
+
 def put_verbose(params: Any, _: bool) -> None:
     """Log everything."""
     params.verbosity = _INT_MAX

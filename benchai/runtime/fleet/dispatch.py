@@ -10,19 +10,24 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
+from collections import Counter
 
 from benchai.config import LoadedConfig
 from benchai.errors import BenchAIError, DoesNotFit, EngineError, Unavailable, UsageError
 from benchai.events import Emit, ModelState, Notice
+from benchai.runtime.fleet.copies import REMOTE_SLOTS, Copies, Copy, choose, copied_models, group_of
 from benchai.runtime.fleet.line import Counts, Line, Waiter, starved
 from benchai.runtime.fleet.member import Member
 from benchai.runtime.fleet.move import OPERATOR, Mover, resident
+from benchai.runtime.fleet.process import Ready
 from benchai.runtime.placement.decide import Refuse
 from benchai.runtime.placement.gauge import Gauge
 from benchai.runtime.placement.memory import MemoryBook
 
 #: A caller rather waits for a shorter delay than this than being told to come again.
 SHORT_DELAY = 1.0
+#: Seconds after which a request that waits for a busy copy, while another one is free, is weighed anew.
+LOOK_AGAIN = 1.0
 
 
 class Dispatcher:
@@ -32,6 +37,8 @@ class Dispatcher:
         self.loaded = loaded
         self.line = Line()
         self.mover = Mover(self, book, gauge, emit, keep_core)
+        self.copies = Copies()
+        self._held_out = False
         self._emit = emit
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -39,7 +46,7 @@ class Dispatcher:
 
     # ---- leases
 
-    async def acquire(self, role: str, models: list[str]) -> Waiter:
+    async def acquire(self, role: str, models: list[str], prompt_tokens: int | None = None) -> Waiter:
         """Wait in line; `model` of the waiter is the one that was granted. Give it back with `release`.
 
         Raises:
@@ -49,7 +56,8 @@ class Dispatcher:
         if self._closing:
             raise EngineError(f"model {models[0]!r} is not started: the fleet is stopping")
         config = self.loaded.config
-        waiter = self.line.join(role, list(models), config.router.max_queue, config.concurrency(role))
+        limit, places = config.router.max_queue, config.concurrency(role)
+        waiter = self.line.join(role, list(models), limit, places, prompt_tokens)
         self.pump()
         try:
             await waiter.granted
@@ -68,6 +76,7 @@ class Dispatcher:
         self.line.served(waiter)
         # by now its model may have another member, with other settings
         member = waiter.holder
+        self.copies.ended(waiter.model, waiter, _asked(member))
         if isinstance(member, Member):
             member.uses.remove(waiter.role)
             member.activity.leases = member.uses.total
@@ -100,12 +109,52 @@ class Dispatcher:
         now = time.monotonic()
         self.mover.look_again()
         claimed: set[str] = set()
+        ahead: Counter[str] = Counter()
+        self._held_out = False
         for waiter in self.line:
             if waiter in self.line and not waiter.granted.done():
+                self._prefer(waiter, claimed, ahead, now)
                 self._serve(waiter, claimed, now)
+                ahead[waiter.model] += waiter in self.line
         self.mover.keep_up(now)
         self.mover.let_go(now)
         self._set_timer(now)
+
+    def _prefer(self, waiter: Waiter, claimed: set[str], ahead: Counter[str], now: float) -> None:
+        """Put the copy with which a request is expected to end soonest before the other models that it may have.
+
+        Only those that are up are weighed: none is started for it while another one serves.
+        """
+        group = group_of(self.loaded.config, waiter.role, waiter.models)
+        if len(group) < 2:
+            return
+        rest = [name for name in waiter.models if name not in group]
+        up = [self._copy(name, ahead, now) for name in group if self._up(name) and name not in claimed]
+        if starved(waiter, self.loaded.config.router, now):
+            # it has waited long enough for a better one
+            up = [copy for copy in up if copy.free] or up
+        if up:
+            choice = choose(up, self.copies.size(group, waiter.prompt_tokens, now))
+            free = {copy.model for copy in up if copy.free}
+            if choice.model in free or self._up(group[0]) or self._comes(group[0]):
+                waiter.reason = choice.reason if self._up(group[0]) else f"{group[0]!r} is not up"
+                self._held_out = self._held_out or bool(free - {choice.model} and choice.model not in free)
+                group = [choice.model, *(name for name in group if name != choice.model)]
+        waiter.models = [*group, *rest]
+
+    def _copy(self, name: str, ahead: Counter[str], now: float) -> Copy:
+        member = self.members.get(name)
+        return self.copies.copy(name, member.slots if member else REMOTE_SLOTS, ahead[name], now)
+
+    def _up(self, name: str) -> bool:
+        """Whether a copy can serve, now or when a place in it is free."""
+        member = self.members.get(name)
+        return self._works(member) if member is not None else name in self.loaded.config.models
+
+    def _comes(self, name: str) -> bool:
+        """Whether a model is on its way: there is no need to start it."""
+        member = self.members.get(name)
+        return member is not None and resident(member) and self._problem(member) is None
 
     def _serve(self, waiter: Waiter, claimed: set[str], now: float) -> None:
         if waiter.role and self.line.in_use[waiter.role] >= self.loaded.config.concurrency(waiter.role):
@@ -119,7 +168,7 @@ class Dispatcher:
             self._give_up(waiter, problem)
         elif self._free(member, waiter) and member.name not in claimed:
             self._grant(waiter)
-        elif len(waiter.models) > 1 and now - waiter.arrived >= self.loaded.config.router.max_wait:
+        elif self._has_fallback(waiter) and now - waiter.arrived >= self.loaded.config.router.max_wait:
             waited = f"kept it waiting for {now - waiter.arrived:.0f} s"
             self._give_up(waiter, EngineError(f"model {member.name!r} {waited}"))
         elif not resident(member):
@@ -127,8 +176,15 @@ class Dispatcher:
 
     def _free(self, member: Member, waiter: Waiter) -> bool:
         """Whether a model is ready, nobody doubts that it works, and it has a place."""
+        return self._works(member) and (member.uses.total < member.slots or not waiter.role)
+
+    def _works(self, member: Member) -> bool:
         up = member.supervisor.wanted and member.supervisor.alive and member.name not in self.mover.retiring
-        return up and not member.activity.doubted and (member.uses.total < member.slots or not waiter.role)
+        return up and not member.activity.doubted
+
+    def _has_fallback(self, waiter: Waiter) -> bool:
+        """Whether a request has a model left that is no copy of the one it waits for."""
+        return len(waiter.models) > max(1, len(group_of(self.loaded.config, waiter.role, waiter.models)))
 
     def _serve_remote(self, waiter: Waiter) -> None:
         if waiter.model in self.loaded.config.models:
@@ -151,11 +207,21 @@ class Dispatcher:
     def _grant(self, waiter: Waiter) -> None:
         self.line.grant(waiter)
         self._idle.clear()
+        self._count_copy(waiter)
         member = waiter.holder = self.members.get(waiter.model)
         if member is not None:
             member.uses.add(waiter.role)
             member.activity.leases = member.uses.total
             member.activity.relieved = self._soon
+
+    def _count_copy(self, waiter: Waiter) -> None:
+        config = self.loaded.config
+        if waiter.role and waiter.model in copied_models(config):
+            self.copies.granted(waiter.model, waiter)
+        group = group_of(config, waiter.role, waiter.models)
+        if waiter.model in group[1:]:
+            text = f"role {waiter.role!r}: {waiter.model!r} rather than {group[0]!r}: {waiter.reason}"
+            self._emit(Notice(text=text))
 
     def _give_up(self, waiter: Waiter, error: BenchAIError) -> None:
         """The model of a request can't serve it: the next one may, else the caller gets the error."""
@@ -187,6 +253,7 @@ class Dispatcher:
     def _set_timer(self, now: float) -> None:
         router = self.loaded.config.router
         due = [waiter.arrived + router.max_wait for waiter in self.line] + self.mover.due(now)
+        due += [now + LOOK_AGAIN] if self._held_out else []
         due = [at for at in due if at > now]
         if self._timer is not None:
             self._timer.cancel()
@@ -217,11 +284,17 @@ class Dispatcher:
     async def close(self) -> None:
         """End what was under way."""
         self.refuse_new()
+        await self.copies.close()
         await self.mover.close()
 
     def _soon(self) -> None:
         if not self._closing:
             asyncio.get_running_loop().call_soon(self.pump)
+
+
+def _asked(member: object) -> Ready | None:
+    """The engine that can tell what it has counted."""
+    return member.supervisor.ready if isinstance(member, Member) and member.config.metrics else None
 
 
 def does_not_fit(member: Member, refused: Refuse) -> DoesNotFit:

@@ -95,14 +95,18 @@ class Fleet:
     @asynccontextmanager
     async def lease(self, role: str) -> AsyncIterator[Endpoint]:
         """See ``Endpoints.lease``."""
-        name, _ = self.loaded.model_for(role)
-        models = [name, *self.loaded.config.router.fallback.get(role, [])]
-        async with self.lease_one_of(role, models) as endpoint:
+        self.loaded.model_for(role)
+        async with self.lease_one_of(role, self.loaded.config.models_of(role)) as endpoint:
             yield endpoint
 
     @asynccontextmanager
-    async def lease_one_of(self, role: str, models: Sequence[str]) -> AsyncIterator[Endpoint]:
+    async def lease_one_of(
+        self, role: str, models: Sequence[str], *, prompt_tokens: int | None = None
+    ) -> AsyncIterator[Endpoint]:
         """A lease for a role on the first of these models, or on the next when that one can't serve.
+
+        Of copies of the role's model (``router.copies``) it is the one with which the request is expected to end
+        soonest; ``prompt_tokens`` of it, about, where the caller knows.
 
         Raises:
             UsageError: there is no such model.
@@ -110,7 +114,7 @@ class Fleet:
         for name in models:
             if name not in self.loaded.config.models:
                 raise UsageError(f"the fleet has no model {name!r}", hint=did_you_mean(name, self.loaded.config.models))
-        granted = await self._dispatcher.acquire(role, list(models))
+        granted = await self._dispatcher.acquire(role, list(models), prompt_tokens)
         try:
             if isinstance(granted.holder, Member):
                 yield granted.holder.endpoint(role)
@@ -201,11 +205,14 @@ class Fleet:
         await self.start(name, evict=True)
 
     async def apply(self, loaded: LoadedConfig) -> list[str]:
-        """Go on with another configuration; models whose settings changed are restarted. Returns their names."""
-        old, self.loaded = self.loaded, loaded
-        changed = [name for name in self.members if _launch(old, name) != _launch(loaded, name)]
-        self.book = self._dispatcher.mover.book = MemoryBook(loaded, self._gauge)
-        self._dispatcher.loaded = loaded
+        """Go on with another configuration; models whose settings changed are restarted. Returns their names.
+
+        What it raises for a configuration that can't be taken comes before anything is changed.
+        """
+        changed = [name for name in self.members if _launch(self.loaded, name) != _launch(loaded, name)]
+        book = MemoryBook(loaded, self._gauge)
+        self.loaded = self._dispatcher.loaded = loaded
+        self.book = self._dispatcher.mover.book = book
         for name in self.members.keys() - {*changed}:
             self.members[name].loaded, self.members[name].book = loaded, self.book
         await asyncio.gather(*(self._replace(name) for name in changed))

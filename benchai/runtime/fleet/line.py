@@ -18,17 +18,20 @@ NEWEST = 0.2
 class Waiter:
     """A request in line, and the lease that it becomes.
 
-    `models` may serve it, its own first; role "" is an operator's. Once it is served, `since` is the moment and
-    `holder` what holds the model.
+    `models` may serve it, its own first; role "" is an operator's. `prompt_tokens` is how many it has, about, where the
+    caller knows; `reason` says why it waits for this copy. Once it is served, `since` is the moment and `holder` what
+    holds the model.
     """
 
     role: str
     models: list[str]
     arrived: float
     granted: asyncio.Future[None]
+    prompt_tokens: int | None = None
     passes: int = 0
     since: float = 0.0
     holder: object = None
+    reason: str = ""
 
     @property
     def model(self) -> str:
@@ -64,7 +67,7 @@ class Line:
         """Requests that wait for a model."""
         return sum(waiter.model == model for waiter in self._waiters)
 
-    def join(self, role: str, models: list[str], limit: int, places: int) -> Waiter:
+    def join(self, role: str, models: list[str], limit: int, places: int, prompt_tokens: int | None = None) -> Waiter:
         """A new request at the end of the line; `places` requests of the role are served at a time.
 
         Raises:
@@ -76,7 +79,7 @@ class Line:
             seconds = self.counts.seconds.get(role, 1.0) * waiting / places
             message = f"{waiting} requests wait for the role {role!r} already (router.max_queue = {limit})"
             raise QueueFull(message, retry_after=max(1.0, round(seconds)))
-        waiter = Waiter(role, models, time.monotonic(), asyncio.get_running_loop().create_future())
+        waiter = Waiter(role, models, time.monotonic(), asyncio.get_running_loop().create_future(), prompt_tokens)
         self._waiters.append(waiter)
         return waiter
 

@@ -104,7 +104,8 @@ class Member:
         """What follows from the configuration: it is asked for several times for each request."""
         loaded = self.loaded
         if self._known[0] is not loaded:
-            core = any(role in loaded.config.fleet.core for role in self.roles)
+            serves = (*self.roles, *loaded.config.copied_by(self.name))
+            core = any(role in loaded.config.fleet.core for role in serves)
             self._known = (loaded, loaded.config.slots_of(self.name), core)
         return self._known
 
@@ -187,6 +188,8 @@ class Member:
             "lora": model.lora,
             "mmproj": model.mmproj,
             "args": model.extra_args,
+            # whether a context can be restored may depend on it
+            **({"swa_full": True} if model.swa_full else {}),
         }
 
     async def watch(self, process: EngineProcess, ready: Ready) -> str:

@@ -12,6 +12,7 @@ from benchai.runtime.background import in_background
 from benchai.runtime.engine.discover import Engine, flag_hint
 from benchai.runtime.engine.gguf_file import check_gguf
 from benchai.runtime.placement.plan import ModelPlan
+from benchai.runtime.placement.vocabulary import check_draft
 
 
 async def find_file(loaded: LoadedConfig, name: str, emit: Emit) -> Path:
@@ -38,12 +39,15 @@ def check(plan: ModelPlan, engine: Engine, model: ModelConfig) -> None:
     """Find what would make the engine fail before it is started; makes the folder for saved KV caches.
 
     Raises:
-        ModelFileError: a file that it needs is missing or cannot be read, or its own is no GGUF.
+        ModelFileError: a file that it needs is missing or cannot be read, its own is no GGUF, or its draft model has
+            another vocabulary.
         EngineError: the engine does not know a flag, or the folder cannot be made.
     """
     check_gguf(Path(str(plan.file)), f"models.{plan.model}")
     for path in plan.missing:
         require_file(Path(path), f"models.{plan.model}")
+    if plan.draft is not None:
+        check_draft(Path(str(plan.file)), Path(plan.draft), f"models.{plan.model}")
     for flag in engine.lacks(plan.argv):
         message = f"model {plan.model!r}: {engine.version()} does not know the flag {flag!r}"
         raise EngineStartError(message, hint=flag_hint(flag, model))

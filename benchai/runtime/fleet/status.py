@@ -24,11 +24,13 @@ async def status(fleet: Fleet) -> list[dict[str, Any]]:
 
 
 async def _one(fleet: Fleet, name: str) -> dict[str, Any]:
-    roles = fleet.loaded.config.roles_of(name)
+    roles, copied = fleet.loaded.config.roles_of(name), fleet.loaded.config.copied_by(name)
+    pace = dict(fleet.dispatcher.copies.shown(name))
     member = fleet.members.get(name)
     if member is None:
         endpoint = fleet.loaded.config.models[name].endpoint
-        return {"model": name, "roles": roles, "state": "remote", "placement": "remote", "endpoint": endpoint}
+        about = {"state": "remote", "placement": "remote", "endpoint": endpoint, "copy_of": copied}
+        return {"model": name, "roles": roles} | about | {"pace": pace}
     supervisor = member.supervisor
     ready = supervisor.ready
     if ready:
@@ -37,6 +39,8 @@ async def _one(fleet: Fleet, name: str) -> dict[str, Any]:
     return {
         "model": name,
         "roles": roles,
+        "copy_of": copied,
+        "pace": pace,
         "state": supervisor.state,
         "since": round(time.monotonic() - supervisor.since, 3),
         "pid": ready.pid if ready else None,

@@ -103,8 +103,13 @@ async def _streamed(client: httpx.AsyncClient, url: str, request: Mapping[str, A
 
 def _piece(data: Mapping[str, Any]) -> str:
     delta = data["choices"][0].get("delta", {}) if data.get("choices") else {}
-    calls = json.dumps(delta["tool_calls"]) if delta.get("tool_calls") else ""
-    return (delta.get("reasoning_content") or "") + (delta.get("content") or "") + calls
+    return (delta.get("reasoning_content") or "") + (delta.get("content") or "") + _calls(delta)
+
+
+def _calls(delta: Mapping[str, Any]) -> str:
+    # without their ids, which differ each time: the texts of two replies are compared
+    named = [call.get("function", {}) for call in delta.get("tool_calls") or ()]
+    return "".join((one.get("name") or "") + (one.get("arguments") or "") for one in named)
 
 
 def _sample(timings: Mapping[str, Any], seconds: float, first: float, text: str) -> Sample:

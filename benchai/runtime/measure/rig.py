@@ -99,7 +99,7 @@ async def started(loaded: LoadedConfig, name: str, emit: Emit = _silent) -> Asyn
                 ready,
                 plan,
                 claim,
-                f"{engine.kind} {version}",
+                version,
                 lambda: gauge.held_by([ready.pid]),
             )
         finally:

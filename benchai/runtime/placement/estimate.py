@@ -99,6 +99,7 @@ def estimate(
     projector: ModelInfo | None = None,
     draft: Estimate | None = None,
     embedding: bool = False,
+    swa_full: bool = False,
 ) -> Estimate:
     """What a model will take with these settings, once its whole context has been used.
 
@@ -114,11 +115,12 @@ def estimate(
         projector: The vision projector's file.
         draft: The estimate of the draft model, with its own types and the same context.
         embedding: The model serves embeddings or reranking: every token of a batch has an output.
+        swa_full: Layers with a sliding window keep the whole context.
 
     Raises:
         ValueError: a cache type that does not exist.
     """
-    settings = Settings(context, slots, cache_type_k, cache_type_v, ubatch, flash_attn, on_gpu, embedding)
+    settings = Settings(context, slots, cache_type_k, cache_type_v, ubatch, flash_attn, on_gpu, embedding, swa_full)
     weights, compute = weight_bytes(info, on_gpu), compute_bytes(info, settings)
     if projector is not None:
         weights += projector.weight_bytes

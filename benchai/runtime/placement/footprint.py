@@ -28,6 +28,7 @@ class Settings:
     flash_attn: bool = True
     on_gpu: bool = False
     embedding: bool = False
+    swa_full: bool = False
 
     def tokens(self, info: ModelInfo) -> tuple[int, int]:
         """Cells of the KV cache, and tokens of one physical batch."""
@@ -62,8 +63,8 @@ def row_bytes(cache_type: str, elements: int) -> int:
 def kv_bytes(info: ModelInfo, settings: Settings) -> int:
     """Bytes of the KV cache and the recurrent states.
 
-    A layer with a sliding window keeps that window for each slot and one batch, padded to 256 cells
-    (llama-kv-cache-iswa.cpp); a recurrent state does not grow with the context.
+    A layer with a sliding window keeps that window for each slot and one batch, padded to 256 cells, or the whole
+    context with ``swa_full`` (llama-kv-cache-iswa.cpp); a recurrent state does not grow with the context.
     """
     cells, _ = settings.tokens(info)
     window = window_cells(info, settings)
@@ -94,6 +95,8 @@ def window_cells(info: ModelInfo, settings: Settings) -> int:
     if info.sliding_window is None:
         return 0
     cells, _ = settings.tokens(info)
+    if settings.swa_full:
+        return cells
     return _padded(min(cells, info.sliding_window * max(settings.slots, 1) + settings.ubatch))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +60,14 @@ class Tensor(NamedTuple):
     size: int
 
 
+@dataclass(frozen=True)
+class Strings:
+    """An array of strings as it stands in a file: before each its length, 8 bytes."""
+
+    count: int
+    data: bytes
+
+
 class Header(NamedTuple):
     """Metadata (of arrays that are long or of strings, the number of entries) and tensors of one file."""
 
@@ -65,8 +75,12 @@ class Header(NamedTuple):
     tensors: list[Tensor]
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, kept: Collection[str] = ()) -> Header:
     """Read the header of one GGUF through a memory map: about 0.05 s for 150 000 tokens.
+
+    Args:
+        path: The file.
+        kept: Keys of arrays of strings that are wanted whole, as ``Strings``.
 
     Raises:
         ModelFileError: the file is missing, cannot be read, is no GGUF of version 2 or 3, or is truncated.
@@ -76,7 +90,7 @@ def read_header(path: Path) -> Header:
     check_gguf(path, "model")
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Cursor(data, path).header()
+            return _Cursor(data, path, kept).header()
     except (struct.error, IndexError, OverflowError) as error:
         raise _truncated(path) from error
     except (OSError, ValueError) as error:
@@ -93,8 +107,8 @@ def _truncated(path: Path) -> ModelFileError:
 class _Cursor:
     """Walks over the header of a GGUF (docs/gguf.md of ggml), little-endian, versions 2 and 3."""
 
-    def __init__(self, data: mmap.mmap, path: Path) -> None:
-        self._data, self._path, self._at = data, path, 0
+    def __init__(self, data: mmap.mmap, path: Path, kept: Collection[str]) -> None:
+        self._data, self._path, self._kept, self._at = data, path, kept, 0
 
     def header(self) -> Header:
         magic, version, tensors, pairs = HEADER.unpack_from(self._data, 0)
@@ -107,7 +121,8 @@ class _Cursor:
         facts: dict[str, Any] = {}
         for _ in range(pairs):
             key = self._string()
-            facts[key] = self._value(self._scalar("I"))
+            kind = self._scalar("I")
+            facts[key] = self._strings() if key in self._kept and kind == _ARRAY else self._value(kind)
         if self._at > len(self._data):
             raise IndexError(self._at)
         return Header(facts, self._tensors(tensors, facts.get("general.alignment", 32)))
@@ -144,6 +159,14 @@ class _Cursor:
         code = _SCALARS[kind]
         start, self._at = self._at, self._at + count * struct.calcsize(f"<{code}")
         return struct.unpack_from(f"<{count}{code}", self._data, start) if count <= _MAX_ARRAY else count
+
+    def _strings(self) -> Strings | Any:
+        kind, count = self._scalar("I"), self._scalar("Q")
+        if kind != _STRING:
+            return self._array(kind, count)
+        start = self._at
+        self._skip_strings(count)
+        return Strings(count, self._data[start : self._at])
 
     def _skip_strings(self, count: int) -> None:
         at, data, unpack = self._at, self._data, struct.Struct("<Q").unpack_from

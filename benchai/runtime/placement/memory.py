@@ -10,17 +10,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchai.config import LoadedConfig, ModelConfig, paths
+from benchai.config.tensors import in_ram
 from benchai.errors import BenchAIError, ConfigError
 from benchai.runtime.engine.discover import Engine
 from benchai.runtime.placement.decide import Claim
 from benchai.runtime.placement.estimate import Estimate, Settings, estimate, suggestions
 from benchai.runtime.placement.gauge import Gauge
 from benchai.runtime.placement.model_info import ModelInfo, read_model_info
+from benchai.runtime.placement.moe import (
+    expert_layers,
+    layers_in_ram,
+    parts_mib,
+    split_claims,
+    split_layers,
+    user_splits,
+)
 
 MIB = 1024 * 1024
 #: Share of a file's size that stands for a model that cannot be estimated.
@@ -75,7 +84,8 @@ class MemoryBook:
         """What a model needs, by the places where it may live.
 
         Raises:
-            ConfigError: its settings ask for a part of it on the GPU, and `hybrid` does not allow that.
+            ConfigError: its settings ask for a part of it on the GPU, and `hybrid` does not allow that; or for its
+                experts in RAM, and it has none.
         """
         model = self._loaded.config.models[name]
         info = _info(file)
@@ -83,11 +93,12 @@ class MemoryBook:
         projector = _info(self._loaded.resolve(model.mmproj)) if model.mmproj else None
         draft = _info(self._loaded.resolve(model.draft.file)) if model.draft else None
         check_offload(name, model, info)
+        check_experts(name, model, info)
 
         def mib(on_gpu: bool) -> tuple[int, Estimate | None]:
             if info is None:
                 return _guess(file), None
-            found = estimate_with(info, settings_of(model, info, slots), on_gpu, projector, draft)
+            found = estimate_with(info, settings_of(model, info, slots), on_gpu, projector, draft, draft_types(model))
             return found.total_mib, found
 
         key = self.key(name, file)
@@ -95,13 +106,34 @@ class MemoryBook:
         found = None
         if self._may_use_gpu(model, engine):
             total, found = mib(bool(self._gpus))
-            total = self._measured.get(key, "gpu") or total
-            options += _gpu_options(total, self._gpus or [VIRTUAL_GPU], self._totals(), model.hybrid)
+            beside = mib(False)[1]
+            options += self._on_gpus(key, model, info, total, beside.overhead_mib if beside else 0)
         if not options or model.placement == "auto":
             total, on_cpu = mib(False)
             found = found or on_cpu
             options.append({"cpu": max(total, self._measured.get(key, "cpu") or 0)})
         return Need(tuple(options), found, self._measured.all(key))
+
+    def _on_gpus(
+        self, key: str, model: ModelConfig, info: ModelInfo | None, total: int, overhead: int
+    ) -> Iterator[Claim]:
+        """Whole on the GPUs, then with as few experts in RAM as fit; ``overhead`` is that of the process in RAM."""
+        gpus, totals = self._gpus or [VIRTUAL_GPU], self._totals()
+        placed = [entry for entry in model.override_tensors if in_ram(entry)]
+        chosen = model.cpu_moe if isinstance(model.cpu_moe, int) else 0
+        if info is not None and (model.cpu_moe == "all" or chosen or placed):
+            layers = [expert_layers(info) if model.cpu_moe == "all" else min(chosen, expert_layers(info))]
+        else:
+            yield from _gpu_options(self._measured.get(key, "gpu") or total, gpus, totals, model.hybrid)
+            layers = []
+        if info is not None and not layers and _splits(model):
+            room = max((totals.get(gpu, 0) for gpu in gpus), default=0)
+            layers = split_layers(info, total, room) or split_layers(info, total, sum(totals.values()))
+        for count in layers:
+            assert info is not None
+            on_gpu, kept = parts_mib(info, total, count, model.override_tensors)
+            on_gpu = self._measured.get(key, _kind(count)) or on_gpu
+            yield from split_claims(on_gpu, kept + overhead, count, gpus, totals)
 
     def _may_use_gpu(self, model: ModelConfig, engine: Engine) -> bool:
         if model.placement == "cpu" or model.gpu_layers == 0:
@@ -143,7 +175,7 @@ class MemoryBook:
         held = {device: mib for device, mib in self._gauge.held_by([pid]).items() if mib}
         on_gpu = sum(mib for device, mib in held.items() if device != "cpu")
         if on_gpu:
-            self._measured.put(self.key(name, file), "gpu", on_gpu)
+            self._measured.put(self.key(name, file), _kind(layers_in_ram(claim)), on_gpu)
         elif set(claim) == {"cpu"} and held.get("cpu"):
             self._measured.put(self.key(name, file), "cpu", held["cpu"])
         return held
@@ -196,6 +228,34 @@ def check_offload(name: str, model: ModelConfig, info: ModelInfo | None) -> None
     raise ConfigError(message, hint="set gpu_layers: all, or 0 for the CPU, or hybrid: true if you mean it")
 
 
+def check_experts(name: str, model: ModelConfig, info: ModelInfo | None) -> None:
+    """Refuse experts in RAM for a model that has none: the engine would silently ignore the setting.
+
+    Raises:
+        ConfigError: so.
+    """
+    if info is None or model.cpu_moe in ("auto", 0) or expert_layers(info):
+        return
+    message = f"models.{name}.cpu_moe = {model.cpu_moe!r}: the model is no mixture of experts"
+    raise ConfigError(message, hint="remove cpu_moe")
+
+
+def _splits(model: ModelConfig) -> bool:
+    """Whether the planner may put experts into RAM: not where the user or the engine splits the model."""
+    return model.cpu_moe == "auto" and not model.hybrid and not user_splits(model.extra_args)
+
+
+def _kind(layers: int) -> str:
+    """Under which name a measurement on the GPU is kept."""
+    return f"gpu, experts of {layers} layers in RAM" if layers else "gpu"
+
+
+def draft_types(model: ModelConfig | None) -> tuple[str, str]:
+    """The types of the draft model's K and V cache."""
+    draft = model.draft if model else None
+    return (draft.cache_type_k or "f16", draft.cache_type_v or "f16") if draft else ("f16", "f16")
+
+
 def _info(file: Path) -> ModelInfo | None:
     try:
         return read_model_info(file)
@@ -220,15 +280,23 @@ def settings_of(model: ModelConfig | None, info: ModelInfo, slots: int) -> Setti
         ubatch=(model.ubatch_size if model else None) or 512,
         flash_attn=model is None or model.flash_attn is not False,
         embedding=model is not None and (model.embedding or model.rerank),
+        swa_full=model is not None and model.swa_full,
     )
 
 
 def estimate_with(
-    info: ModelInfo, settings: Settings, on_gpu: bool, projector: ModelInfo | None, draft: ModelInfo | None
+    info: ModelInfo,
+    settings: Settings,
+    on_gpu: bool,
+    projector: ModelInfo | None,
+    draft: ModelInfo | None,
+    draft_kv: tuple[str, str] = ("f16", "f16"),
 ) -> Estimate:
-    """The estimate of a model with the files that are loaded beside it."""
-    small = estimate(draft, context=settings.context, slots=settings.slots, on_gpu=on_gpu) if draft else None
-    return estimate(info, **asdict(settings) | {"on_gpu": on_gpu}, projector=projector, draft=small)
+    """The estimate of a model with the files that are loaded beside it; ``draft_kv`` are the draft's cache types."""
+    k, v = draft_kv
+    small = replace(settings, cache_type_k=k, cache_type_v=v, on_gpu=on_gpu, embedding=False)
+    beside = estimate(draft, **asdict(small)) if draft else None
+    return estimate(info, **asdict(settings) | {"on_gpu": on_gpu}, projector=projector, draft=beside)
 
 
 def _gpu_options(total: int, gpus: list[str], totals: Mapping[str, int], hybrid: bool) -> list[Claim]:

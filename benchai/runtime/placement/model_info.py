@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ _NO_CACHE = {"bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2",
 }
 _INPUT = re.compile(r"(token_embd|position_embd|token_types|token_embd_norm|per_layer_token_embd)\b")
 _BLOCK = re.compile(r"blk\.(\d+)\.")
+EXPERTS = re.compile(r"blk\.(\d+)\.ffn_(?:up|down|gate|gate_up)_(?:ch)?exps")
+"""Tensors of a layer's experts, as ``--n-cpu-moe`` finds them: llama.cpp common/common.h, LLM_FFN_EXPS_REGEX."""
 _SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE)
 
 
@@ -50,6 +52,7 @@ class ModelInfo:
     ``kv_heads`` has an entry for each layer, 0 where the layer keeps no KV cache of its own (recurrent layers, layers
     that share another's cache, encoders). ``window_layers`` are those that look back only ``sliding_window`` tokens.
     ``state_bytes`` is the recurrent state of one slot over all layers. With ``latent`` (MLA) there is no V cache.
+    ``expert_bytes`` are those of each layer's experts; ``tensors`` are names and sizes, without the input embedding.
     A ``projector`` has the shape of its vision part, and its ``context_length`` is the patches of one image.
     """
 
@@ -85,6 +88,8 @@ class ModelInfo:
     expert_feed_forward_length: int
     projector: bool
     parts: int = 1
+    expert_bytes: tuple[int, ...] = ()
+    tensors: tuple[tuple[str, int], ...] = field(default=(), repr=False)
 
 
 def read_model_info(path: Path) -> ModelInfo:
@@ -101,6 +106,11 @@ def read_model_info(path: Path) -> ModelInfo:
     if not isinstance(facts.get("general.architecture"), str):
         raise ModelFileError(f"{str(path)!r} names no architecture", hint="convert the model again")
     return _info(files, facts, [tensor for head in heads for tensor in head.tensors])
+
+
+def imagined_info(path: Path, facts: dict[str, Any], tensors: list[Tensor]) -> ModelInfo:
+    """The info of a file that need not be there, from its metadata and tensors; ``file_bytes`` is then 0."""
+    return _info([path], facts, tensors)
 
 
 def _parts(path: Path) -> list[Path]:
@@ -144,7 +154,7 @@ def _info(files: list[Path], facts: dict[str, Any], tensors: list[Tensor]) -> Mo
         architecture=arch,
         name=facts.get("general.name"),
         quantisation=_quantisation(facts, tensors),
-        file_bytes=sum(file.stat().st_size for file in files),
+        file_bytes=sum(file.stat().st_size for file in files if paths.is_file(file)),
         weight_bytes=sum(tensor.size for tensor in tensors),
         input_bytes=inputs,
         output_bytes=outputs,
@@ -174,6 +184,8 @@ def _info(files: list[Path], facts: dict[str, Any], tensors: list[Tensor]) -> Mo
         expert_feed_forward_length=number("expert_feed_forward_length", number("feed_forward_length")),
         projector=projector,
         parts=len(files),
+        expert_bytes=_expert_bytes(tensors, layers),
+        tensors=tuple((tensor.name, tensor.size) for tensor in tensors if not _INPUT.match(tensor.name)),
     )
 
 
@@ -210,6 +222,15 @@ def _split(tensors: list[Tensor], layers: int) -> tuple[int, int, tuple[int, ...
         else:
             outputs += tensor.size
     return inputs, outputs, tuple(blocks)
+
+
+def _expert_bytes(tensors: list[Tensor], layers: int) -> tuple[int, ...]:
+    sizes = [0] * layers
+    for tensor in tensors:
+        found = EXPERTS.match(tensor.name)
+        if found is not None and int(found[1]) < layers:
+            sizes[int(found[1])] += tensor.size
+    return tuple(sizes) if any(sizes) else ()
 
 
 _Number = Callable[..., int]

@@ -10,8 +10,10 @@ from typing import Any
 from benchai.config import LoadedConfig, paths
 from benchai.errors import BenchAIError
 from benchai.runtime.engine.discover import Engine
+from benchai.runtime.placement.decide import Claim
 from benchai.runtime.placement.gauge import Gauge
 from benchai.runtime.placement.memory import MemoryBook, Need
+from benchai.runtime.placement.moe import layers_in_ram
 
 WIDTH = 48
 #: Signs of the bar: what is kept free, the models in turn, their KV caches, what is left.
@@ -38,12 +40,17 @@ class Outlook:
         parts = {"weights": found.weights_mib, "kv": found.kv_mib, "total": found.total_mib} if found else {}
         return parts | {"claim": dict(self.claim(model) or {}), "measured": dict(need.measured)}
 
-    def claim(self, model: str) -> dict[str, int] | None:
+    def claim(self, model: str) -> Claim | None:
         """Where a model would live and what it takes there; None when it fits nowhere."""
         for option in self.needs[model].options:
             if all(mib <= self.budget.get(device, 0) for device, mib in option.items()):
-                return dict(option)
+                return option
         return None
+
+    def splits(self) -> dict[str, Claim]:
+        """The claims of the models that would have experts in RAM."""
+        claims = ((name, self.claim(name)) for name in self.needs)
+        return {name: claim for name, claim in claims if claim is not None and layers_in_ram(claim)}
 
     def bars(self) -> Iterator[str]:
         """A bar for each device: reserved or in foreign use, each model and its KV cache, free."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchai.config import LoadedConfig, ModelConfig, paths
 from benchai.runtime.endpoints import Placement
-from benchai.runtime.engine.argv import build_flags, resolve_files
+from benchai.runtime.engine.argv import KEEP_IDLE_SLOTS, build_flags, resolve_files
 from benchai.runtime.engine.discover import Engine
 from benchai.runtime.placement.decide import Claim
+from benchai.runtime.placement.moe import layers_in_ram
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ class ModelPlan:
     file: str | None
     missing: list[str]
     slot_dir: str | None = None
+    draft: str | None = None
     env: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The plan as plain data; ``missing`` is there only where something is."""
+        """The plan as plain data; ``missing`` is there only where something is, ``draft`` where there is one."""
         data = asdict(self)
-        for key in ("missing", "env"):
+        for key in ("missing", "env", "draft"):
             if not data[key]:
                 del data[key]
         return data
@@ -86,7 +88,8 @@ def plan_model(
     missing = [str(path) for path in needed if path is not None and not paths.is_file(path)]
     place_ = place(model, gpus, engine) if claim is None else _placement(claim)
     launched, env = placed(model, gpus, claim)
-    argv = engine.command(build_flags(name, launched, files, loaded.config.slots_of(name)))
+    keep = engine.knows(KEEP_IDLE_SLOTS)
+    argv = engine.command(build_flags(name, launched, files, loaded.config.slots_of(name), keep))
     return ModelPlan(
         model=name,
         roles=roles,
@@ -98,6 +101,7 @@ def plan_model(
         file=str(files.model),
         missing=missing,
         slot_dir=str(files.slot_dir),
+        draft=str(files.draft) if files.draft else None,
         env=env,
     )
 
@@ -111,6 +115,8 @@ def placed(model: ModelConfig, gpus: Sequence[str], claim: Claim | None) -> tupl
 
     The engine would otherwise fit the model to whatever is free, and split it when that is too little.
     """
+    if model.cpu_moe == "auto" and (layers := layers_in_ram(claim)):
+        model = model.model_copy(update={"cpu_moe": layers})
     if not gpus or claim is None:
         return model, {}
     used = [device.removeprefix("gpu") for device in claim if device != "cpu"]
@@ -123,6 +129,9 @@ def placed(model: ModelConfig, gpus: Sequence[str], claim: Claim | None) -> tupl
     return model.model_copy(update={"gpu_layers": whole, "extra_args": ["--fit", "off", *model.extra_args]}), env
 
 
-def plan_fleet(loaded: LoadedConfig, engine: Engine | None, gpus: Sequence[str]) -> list[ModelPlan]:
-    """The plan of every model, in the configuration's order."""
-    return [plan_model(loaded, name, engine, gpus) for name in loaded.config.models]
+def plan_fleet(
+    loaded: LoadedConfig, engine: Engine | None, gpus: Sequence[str], claims: Mapping[str, Claim] | None = None
+) -> list[ModelPlan]:
+    """The plan of every model, in the configuration's order; ``claims`` of those whose place is decided."""
+    known = claims or {}
+    return [plan_model(loaded, name, engine, gpus, claim=known.get(name)) for name in loaded.config.models]

@@ -1,4 +1,4 @@
-"""Which conversation a request belongs to, and which model and slot hold its context.
+"""Which conversation a request belongs to, and which model holds its context.
 
 OpenAI's wire has no name for a conversation: a client sends all of it in each request. So a conversation is known by
 what was said. A request is summed up at each turn of the user: SHA-256 over the API key and all messages up to there,
@@ -8,7 +8,7 @@ up to the turn before the last one finds the session. Replies need not be read f
 shortened costs nothing until the turn after it.
 
 The same sum may come again. With the same last turn it is the same session: a second try, or the next step of a loop
-of tools. With another continuation it is a branch: a session of its own, which inherits model and slot, since the
+of tools. With another continuation it is a branch: a session of its own, which inherits the model, since the
 beginning is shared. A session holds no contents, and no reply ever comes out of it.
 """
 
@@ -47,13 +47,12 @@ def session_id(messages: Sequence[Mapping[str, Any]], key: str = "") -> str:
 class Session:
     """A conversation, as far as it is known.
 
-    ``model`` and ``slot`` answered it last. ``turns`` counts the user's turns that were seen, ``branch_of`` names the
+    ``model`` answered it last. ``turns`` counts the user's turns that were seen, ``branch_of`` names the
     session whose beginning it shares. ``new``: it was not known before this request.
     """
 
     id: str
     model: str | None = None
-    slot: int | None = None
     turns: int = 0
     branch_of: str | None = None
     new: bool = True
@@ -106,18 +105,12 @@ class Sessions:
         self._remember(session, last)
         self._shrink()
         one = session
-        return Session(one.id, one.model, one.slot, one.turns, one.branch_of, one.new, one.used)
+        return Session(one.id, one.model, one.turns, one.branch_of, one.new, one.used)
 
-    def bind(self, session_id: str, model: str, slot: int | None = None) -> None:
+    def bind(self, session_id: str, model: str) -> None:
         """Note who answers a session; one that was forgotten meanwhile stays so."""
         if (found := self._sessions.get(session_id)) is not None:
-            found.model, found.slot = model, slot
-
-    def forget_model(self, model: str) -> None:
-        """A model was stopped: its slots hold nothing now. The sessions stay, and so does who answered them."""
-        for session in self._sessions.values():
-            if session.model == model:
-                session.slot = None
+            found.model = model
 
     def _known(self, point: bytes) -> Session | None:
         """The session that was at this very turn."""
@@ -141,7 +134,7 @@ class Sessions:
             name = hashlib.sha256(sums.before + sums.turns[-1]).hexdigest()
         session = Session(name)
         if origin is not None:
-            session.model, session.slot, session.branch_of = origin.model, origin.slot, origin.id
+            session.model, session.branch_of = origin.model, origin.id
         # the same words may name one that is still there, but has lost the turn they belong to
         self._drop(name)
         self._sessions[name] = session

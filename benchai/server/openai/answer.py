@@ -17,6 +17,9 @@ from benchai.server.openai.images import check_sight
 from benchai.server.openai.job import Job
 from benchai.server.openai.upstream import Upstream, body_of, lost, refused
 
+#: Bytes of a request's body for each token of its prompt, about.
+TOKEN_BYTES = 4
+
 
 @dataclass(frozen=True)
 class Head:
@@ -71,7 +74,8 @@ async def answered(fleet: Fleet, upstream: Upstream, job: Job, loading: bool) ->
         BenchAIError: the engine refused the request, or there is none.
     """
     began = time.monotonic()
-    async with fleet.lease_one_of(job.target.role, job.target.models) as endpoint:
+    about = None if job.images else job.size // TOKEN_BYTES
+    async with fleet.lease_one_of(job.target.role, job.target.models, prompt_tokens=about) as endpoint:
         waited = time.monotonic() - began
         job.brief = upstream.is_brief(job, endpoint)
         head = Head(endpoint, 0.0 if loading else waited, waited if loading else 0.0, job.brief)

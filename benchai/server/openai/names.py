@@ -71,7 +71,7 @@ class Names:
         """
         if role not in self.roles:
             raise UnknownModel(f"no model serves the role {role!r}", hint=did_you_mean(role, self.roles))
-        return Target(role, (self.roles[role], *self.loaded.config.router.fallback.get(role, ())))
+        return Target(role, tuple(self.loaded.config.models_of(role)))
 
     def all(self, workflows: Iterable[str] = ()) -> list[str]:
         """All names, each once, in the order in which they are listed."""

@@ -141,6 +141,11 @@ class ExactCache:
         self.database.write(lambda opened: self._keep(opened, key, entry, generation), len(text))
         return True
 
+    def generation(self) -> int:
+        """Another number whenever all that is kept was deleted, by whomever; 0 while the file can't be read."""
+        self._notice_clear()
+        return self._generation
+
     def flush(self) -> bool:
         """Wait until all is on the disk; blocks."""
         return self.database.flush()
@@ -204,8 +209,7 @@ class ExactCache:
         opened.executemany(query, [("hits", hits), ("misses", misses)])
 
     def _keep(self, opened: sqlite3.Connection, key: bytes, entry: Entry, generation: int) -> None:
-        # 0: not known, the file could not be read yet
-        if generation and opened.execute(_GENERATION, (GENERATION,)).fetchall() != [(generation,)]:
+        if cleared_since(opened, generation):
             return
         size, checksum = len(entry.reply) + ROW_BYTES, zlib.crc32(entry.reply, zlib.crc32(key))
         about = (entry.source, entry.version, entry.created, entry.created, size, entry.has_usage, checksum)
@@ -268,6 +272,12 @@ class _Front:
     def clear(self) -> None:
         self._entries.clear()
         self._bytes = 0
+
+
+def cleared_since(opened: sqlite3.Connection, generation: int) -> bool:
+    """Whether all that is kept was deleted since ``ExactCache.generation`` gave a number."""
+    # 0: not known, the file could not be read yet
+    return generation != 0 and opened.execute(_GENERATION, (GENERATION,)).fetchall() != [(generation,)]
 
 
 def _run(opened: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchai.config.cache import SimilarConfig
 from benchai.runtime.router.cache.database import Database
-from benchai.runtime.router.cache.exact import ExactCache
+from benchai.runtime.router.cache.exact import ExactCache, cleared_since
 from benchai.runtime.router.cache.identity import Identity
 from benchai.runtime.router.cache.key import key_of
 from benchai.runtime.router.cache.meaning import LONGEST, VERIFIER, same_meaning
@@ -64,6 +64,7 @@ class SimilarHit(NamedTuple):
         text: What the user asked then.
         shadow: Whether the model is to answer all the same; its reply goes to ``SimilarCache.judge``.
         settings: Under which it was found: it tells about no others.
+        generation: Of the cache that it was found in: it tells nothing of one that was cleared meanwhile.
     """
 
     reply: bytes
@@ -71,6 +72,7 @@ class SimilarHit(NamedTuple):
     text: str
     shadow: bool
     settings: str
+    generation: int
 
 
 def asked(body: Mapping[str, Any]) -> str | None:
@@ -122,7 +124,8 @@ class SimilarCache:
         self._vectors: OrderedDict[str, Vector] = OrderedDict()
         self._told = False
         self._added = 0
-        self._runs = [bool(row[0]) for row in self._database.read(_RUNS, (self._settings, COUNTED))][::-1]
+        self._generation = exact.generation()
+        self._runs = self._read_runs()
 
     @property
     def _database(self) -> Database:
@@ -146,6 +149,7 @@ class SimilarCache:
             body: The request.
             usage: Whether a reply without its usage is of no use.
         """
+        self._notice_clear()
         verdict = self.verdict
         scope, text = scope_of(identity, body), asked(body)
         if verdict == "off" or scope is None or text is None:
@@ -155,29 +159,32 @@ class SimilarCache:
             reply = self._exact.get(key, usage=usage) if same_meaning(text, other) else None
             if reply is not None:
                 shadow = verdict == "trial" or self._chance() < self._config.shadow
-                return SimilarHit(reply, similarity, other, shadow, self._settings)
+                return SimilarHit(reply, similarity, other, shadow, self._settings, self._generation)
         return None
 
     async def add(self, identity: Identity, body: Mapping[str, Any], key: bytes) -> None:
         """Let a request be found whose reply is kept under ``key``."""
         scope, text = scope_of(identity, body), asked(body)
+        self._notice_clear()
         if scope is None or text is None or self.verdict == "off":
             return
+        generation = self._generation
         vector = await self._vector(text)
         if vector is not None:
             row = (self._own(scope), key, self._clock(), text, vector.tobytes())
             self._added += 1
             trim = self._added % _TRIM_EVERY == 1
-            self._database.write(lambda opened: _keep(opened, row, trim), len(row[-1]))
+            self._database.write(lambda opened: _keep(opened, row, trim, generation), len(row[-1]))
 
     def judge(self, hit: SimilarHit, reply: Mapping[str, Any]) -> bool:
         """Compare what a shadow run would have given with what the model said. Whether they agree."""
         agreed = same_reply(orjson.loads(hit.reply), reply)
-        before = self.verdict
-        if hit.settings == self._settings:
+        self._notice_clear()
+        before, generation = self.verdict, hit.generation
+        if hit.settings == self._settings and generation == self._generation:
             self._runs = [*self._runs[1 - COUNTED :], agreed]
         row = (hit.settings, self._clock(), hit.similarity, agreed)
-        self._database.write(lambda opened: _record(opened, row))
+        self._database.write(lambda opened: _record(opened, row, generation))
         if self.verdict != before:
             low, high = self.estimate.bounds
             self._report(f"similar cache: {before} -> {self.verdict}, false hits {low:.1%} to {high:.1%}")
@@ -193,6 +200,17 @@ class SimilarCache:
         cosines: list[float] = (others @ vector).tolist()
         found = [(cosine, row[0], row[1]) for cosine, row in zip(cosines, rows, strict=True)]
         return sorted((one for one in found if one[0] >= self._config.threshold), reverse=True)[:CANDIDATES]
+
+    def _notice_clear(self) -> None:
+        """Begin anew when all was deleted: what was learnt went with it, and it may work now."""
+        generation = self._exact.generation()
+        if generation != self._generation:
+            self._generation, self._told = generation, False
+            self._vectors.clear()
+            self._runs = self._read_runs()
+
+    def _read_runs(self) -> list[bool]:
+        return [bool(row[0]) for row in self._database.read(_RUNS, (self._settings, COUNTED))][::-1]
 
     def _own(self, scope: bytes) -> bytes:
         """Vectors of different models have nothing to do with each other."""
@@ -228,14 +246,18 @@ def _unit(values: list[float]) -> Vector | None:
     return vector / length if vector.ndim == 1 and numpy.isfinite(length) and length > 0 else None
 
 
-def _keep(opened: sqlite3.Connection, row: tuple[Any, ...], trim: bool) -> None:
+def _keep(opened: sqlite3.Connection, row: tuple[Any, ...], trim: bool, generation: int) -> None:
+    if cleared_since(opened, generation):
+        return
     opened.execute(_ADD, row).close()
     opened.execute(_TRIM, (row[0], NEIGHBOURS)).close()
     if trim:
         opened.execute(_TRIM_ALL, (LARGEST,)).close()
 
 
-def _record(opened: sqlite3.Connection, row: tuple[Any, ...]) -> None:
+def _record(opened: sqlite3.Connection, row: tuple[Any, ...], generation: int) -> None:
+    if cleared_since(opened, generation):
+        return
     opened.execute("INSERT INTO shadows (settings, time, similarity, agreed) VALUES (?, ?, ?, ?)", row).close()
     query = "DELETE FROM shadows WHERE settings = ?1 AND id NOT IN (SELECT id FROM shadows WHERE settings = ?1 "
     opened.execute(query + "ORDER BY id DESC LIMIT ?2)", (row[0], COUNTED)).close()

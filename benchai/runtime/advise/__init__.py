@@ -1,0 +1,1 @@
+"""Which models a machine can serve: a catalogue, the seed's rules, and what fits."""
