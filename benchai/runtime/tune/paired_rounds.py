@@ -87,6 +87,10 @@ class Pairing:
             await warm_up(rig, self.load)
             yield rig
 
+    async def step(self, rig: Rig, number: int) -> Step:
+        """One step of the load. Raises what ``measure`` raises."""
+        return await measure(rig, self.load, number)
+
     def _check_place(self, claim: Claim) -> None:
         now = frozenset(claim)
         self.place = self.place or now
@@ -122,14 +126,14 @@ class Pairing:
                 # in turns, from where chance says
                 begins = (step + turn) % 2 == 1
                 for is_new in (begins, not begins):
-                    (news if is_new else olds).append(await measure(rigs[is_new], self.load, step))
+                    (news if is_new else olds).append(await self.step(rigs[is_new], step))
         return _round(olds, news, together=True)
 
     async def _in_turns(self, old: ModelConfig, new: ModelConfig, steps: range, *, new_first: bool) -> Round:
         done: dict[bool, list[Step]] = {}
         for is_new in (True, False) if new_first else (False, True):
             async with self.engine(new if is_new else old) as rig:
-                done[is_new] = [await measure(rig, self.load, step) for step in steps]
+                done[is_new] = [await self.step(rig, step) for step in steps]
         return _round(done[False], done[True], together=False)
 
     async def compare(

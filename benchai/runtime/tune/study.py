@@ -224,6 +224,14 @@ class Study:
         else:
             self._study.tell(trial, known.cost)
 
+    def costs_of(self, change: Change) -> dict[int, float]:
+        """The costs of a trial that was measured to the end, by step; none where there is no such trial."""
+        from optuna.trial import TrialState
+
+        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        same = (one for one in done if "repeats" not in one.user_attrs and change_of(one.params, self._model) == change)
+        return dict(next((one.intermediate_values for one in same), {}))
+
     def attempts(self) -> list[Attempt]:
         """All trials that were measured or given up, without those that a process left behind."""
         from optuna.trial import TrialState

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from benchai.config import LoadedConfig, ModelConfig
-from benchai.errors import ConfigError, EndpointError, EngineError, UsageError
+from benchai.errors import EngineError, UsageError
 from benchai.runtime.background import in_background
 from benchai.runtime.fleet.slots import fingerprint
 from benchai.runtime.measure.prompts import Prompts
@@ -20,22 +19,23 @@ from benchai.runtime.placement.model_info import read_model_info
 from benchai.runtime.tune.finish import Finish, Listen, Progress
 from benchai.runtime.tune.paired_rounds import Comparison, Pairing
 from benchai.runtime.tune.recommend import Recommendation, verdict
+from benchai.runtime.tune.reference import Reference
+from benchai.runtime.tune.search import Search
 from benchai.runtime.tune.space import (
     Change,
     Goal,
     Situation,
-    changed,
     first_tries,
     knobs,
     said,
     value_of,
 )
-from benchai.runtime.tune.study import Attempt, Study, Trial, opened, study_file
+from benchai.runtime.tune.study import Attempt, Study, opened, study_file
 from benchai.runtime.tune.timing import Timing
-from benchai.runtime.tune.trial import Load, Step, load_of, measure
+from benchai.runtime.tune.trial import Load, load_of
 
 #: What a figure means; another way to measure must not go on with the old figures.
-MEASURE = 1
+MEASURE = 2
 PROOF_ROUNDS = 7
 #: A gain of less is not seen in use.
 LEAST_GAIN = 0.02
@@ -97,28 +97,31 @@ class Tuner:
             BenchAIError: the model as it is does not start or answer, or the trials cannot be kept.
         """
         self._began = time.monotonic()
-        await self._look()
-        with opened(self._file, self._space, self.model, self.options.seed, fresh=self.options.fresh) as study:
-            study.enqueue(first_tries(self._situation, self._space))
-            self.attempts = study.attempts()
-            self._tell_taken_up(study)
-            await self._search(study)
+        reference = Reference(self._pairing, self.model)
+        try:
+            # that the model as it is fits and answers has to be true before anything else
+            await self._look(await reference.start())
+            with opened(self._file, self._space, self.model, self.options.seed, fresh=self.options.fresh) as study:
+                study.enqueue(first_tries(self._situation, self._space))
+                self.attempts = study.attempts()
+                self._tell_taken_up(study)
+                reference.is_worth(study.costs_of({}))
+                await self._search(study, reference)
+        finally:
+            await reference.stop()
         finish = Finish(self._pairing, self.model, self._space, self._timing, self._spent, self.listen)
         change, comparison = await finish.best(self.attempts)
         return self._recommendation(change, comparison)
 
-    async def _look(self) -> None:
-        """Start the model as it is once: that it fits and answers has to be true before anything else."""
-        started = time.monotonic()
-        async with self._pairing.engine(self.model) as rig:
-            ready = time.monotonic()
-            await measure(rig, self.load, 0)
-            self._timing = self._timed(ready - started, time.monotonic() - ready)
-            info = await in_background(read_model_info, _file(rig))
-            self._situation = self._situated(rig, info.layers)
-            self._space = knobs(self._situation)
-            self._file = study_file(self.name, await in_background(self._key, rig))
-            self._engine = rig.engine_version
+    async def _look(self, rig: Rig) -> None:
+        ready = time.monotonic()
+        await self._pairing.step(rig, 0)
+        self._timing = self._timed(ready - self._began, time.monotonic() - ready)
+        info = await in_background(read_model_info, _file(rig))
+        self._situation = self._situated(rig, info.layers)
+        self._space = knobs(self._situation)
+        self._file = study_file(self.name, await in_background(self._key, rig))
+        self._engine = rig.engine_version
 
     def _timed(self, start: float, step: float) -> Timing:
         steps, options = self.load.steps * self.options.repeats, self.options
@@ -161,44 +164,18 @@ class Tuner:
     def _say(self, text: str) -> None:
         self.listen(Progress("trials", len(self.attempts), self.options.trials, text))
 
-    async def _search(self, study: Study) -> None:
+    async def _search(self, study: Study, reference: Reference) -> None:
+        search = Search(self._pairing, self.model, reference, self.load.steps * self.options.repeats)
         while len(self.attempts) < self.options.trials and self._timing.may_search(self._spent()):
             trial = study.next()
             if trial is None:
                 self._say("nothing new is left to try")
                 return
-            attempt = await self._try(trial)
+            attempt = await search.run(trial)
             self.attempts.append(attempt)
             if not attempt.change and attempt.cost is None:
                 raise EngineError(f"the model as it is cannot be measured: {attempt.reason}", hint="see its log")
             self._say(f"{said(attempt.change)}: {_figure(attempt)}")
-
-    async def _try(self, trial: Trial) -> Attempt:
-        try:
-            model = changed(self.model, trial.change)
-        except ValueError as error:
-            return trial.given_up(f"not a valid setting: {error}")
-        try:
-            return await self._measured(trial, model)
-        except (EngineError, EndpointError, ConfigError) as error:
-            return trial.given_up(error.message)
-        except BaseException:
-            trial.broken_off()
-            raise
-
-    async def _measured(self, trial: Trial, model: ModelConfig) -> Attempt:
-        steps: list[Step] = []
-        async with self._pairing.engine(model) as rig:
-            for number in range(self.load.steps * self.options.repeats):
-                steps.append(await measure(rig, self.load, number))
-                if trial.report(number, steps[-1].cost) and trial.change:
-                    return trial.given_up(f"slower from the start ({len(steps)} steps)")
-        return trial.done(self._value(steps))
-
-    def _value(self, steps: list[Step]) -> float:
-        """The mean over the prompts of the median of each one's repeats."""
-        by_prompt = [[one.cost for one in steps[first :: self.load.steps]] for first in range(self.load.steps)]
-        return statistics.fmean(map(statistics.median, by_prompt))
 
     def _recommendation(self, change: Change, comparison: Comparison | None) -> Recommendation:
         better, reason = verdict(change, comparison, LEAST_GAIN)
