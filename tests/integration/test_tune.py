@@ -68,7 +68,7 @@ def test_a_killed_tune_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.anyio
-async def test_what_was_measured_before_an_interruption_is_kept(tmp_path: Path) -> None:
+async def test_an_interrupted_tune_keeps_what_was_measured(tmp_path: Path) -> None:
     measured = asyncio.Event()
     options = Options(trials=9, max_tokens=2, repeats=1)
     config = loaded(tmp_path, {"models": {"general": TINY_MODEL}})
@@ -79,8 +79,12 @@ async def test_what_was_measured_before_an_interruption_is_kept(tmp_path: Path) 
     with pytest.raises(asyncio.CancelledError):
         await running_tune
     assert [one.change for one in tuner.attempts] == [{}]
-    again = await Tuner(config, "general", PROMPTS, replace(options, trials=1)).run()
-    assert again.attempts == tuple(tuner.attempts)
+    again = await Tuner(config, "general", PROMPTS, replace(options, trials=2, rounds=1)).run()
+    first, second = again.attempts
+    assert [first] == tuner.attempts
+    # and goes on
+    assert second.change
+    assert (second.cost is None) is (second.reason is not None)
     assert again.keep
 
 

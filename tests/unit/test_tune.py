@@ -19,6 +19,7 @@ from benchai.runtime.tune.finish import finalists
 from benchai.runtime.tune.paired_rounds import Comparison, Round, less
 from benchai.runtime.tune.plot import draw, save_png
 from benchai.runtime.tune.recommend import Recommendation, headline, markdown, save, verdict, yaml_lines
+from benchai.runtime.tune.search import value
 from benchai.runtime.tune.space import Goal, Situation, first_tries, knobs
 from benchai.runtime.tune.study import Attempt, is_hopeless, opened, study_file
 from benchai.runtime.tune.trial import Load, Step, cost, load_of, same_replies
@@ -102,14 +103,17 @@ def test_a_killed_tune_goes_on_where_it_was(tmp_path: Path) -> None:
         assert first is not None
         assert first.change == {}
         first.report(0, 1.0)
-        first.done(1.0)
+        first.report(1, 3.0)
+        first.done(2.0)
         second = study.next()
         assert second is not None
         wish = second.change
         # here the process ends
     with opened(file, SPACE, MODEL, 1, fresh=False) as study:
         assert study.taken_up == 1
-        assert study.attempts() == [Attempt(0, {}, 1.0)]
+        assert study.attempts() == [Attempt(0, {}, 2.0)]
+        assert study.costs_of({}) == {0: 1.0, 1: 3.0}
+        assert study.costs_of(wish) == {}
         study.enqueue([{"threads": 2}])
         changes: list[dict[str, Any]] = []
         while (trial := study.next()) is not None and len(changes) < len(first_tries(SITUATION, SPACE)) - 1:
@@ -139,6 +143,12 @@ def test_nothing_is_measured_twice(tmp_path: Path) -> None:
         # all there is: with or without n-grams, and three ways of attention
         assert len(found) <= 6
         assert len({str(one) for one in found}) == len(found) == len(study.attempts())
+
+
+def test_the_cost_of_a_trial_is_the_mean_of_the_medians_of_its_prompts() -> None:
+    # two prompts, three times each; one step was disturbed
+    steps = [Step(one, ("a",)) for one in (1.0, 4.0, 1.0, 4.0, 9.0, 4.0)]
+    assert value(steps, 2) == 2.5
 
 
 def test_two_tunes_do_not_work_on_the_same_trials(tmp_path: Path) -> None:
