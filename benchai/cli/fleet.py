@@ -34,7 +34,7 @@ def plan(config: ConfigOption = None, json: JsonOption = False) -> None:
     local = any(not model.remote for model in loaded.config.models.values())
     engine = find_engine(loaded.config.engine, loaded.folder) if local else None
     view = outlook(loaded, engine)
-    plans = plan_fleet(loaded, engine, view.gpus if view.gpus and engine and engine.uses_gpus() else [], view.splits())
+    plans = plan_fleet(loaded, engine, view.gpus if view.gpus and engine and engine.uses_gpus() else [], view.claims())
     if json:
         print_json([one.as_json() | {"memory": view.of(one.model)} for one in plans])
         return

@@ -16,6 +16,7 @@ from benchai.errors import BenchAIError, ConfigError
 from benchai.runtime.engine.discover import Engine, find_engine, flag_hint
 from benchai.runtime.engine.gguf_file import check_gguf
 from benchai.runtime.fleet.ports import port_owner
+from benchai.runtime.placement.container import narrowed
 from benchai.runtime.placement.gpu import list_gpus
 from benchai.runtime.placement.plan import plan_model
 from benchai.runtime.placement.vocabulary import check_draft
@@ -49,8 +50,9 @@ def check_up(config: Path | None = None) -> list[Finding]:
 def _hardware() -> Iterator[Finding]:
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     yield Finding("cpu", "ok", f"{cores} cores, {platform.machine()}, {platform.system()}")
-    memory = psutil.virtual_memory()
-    yield Finding("memory", "ok", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
+    machine = psutil.virtual_memory()
+    memory = narrowed(machine.total, machine.available)
+    yield Finding("memory", "ok", f"{memory.free / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
     gpus = list_gpus()
     if not gpus:
         yield Finding("gpu", "ok", "none found, models run on the CPU")

@@ -308,12 +308,13 @@ def test_the_plan_of_a_fleet_shows_the_split(tmp_path: Path) -> None:
     file = write_shape(tmp_path / "moe.gguf", shape)
     loaded = configured(tmp_path, file, 560)
     view = outlook(loaded, SERVER)
-    claim = view.splits()["m"]
+    claim = view.claims()["m"]
     assert view.of("m")["claim"] == dict(claim)  # type: ignore[index]
-    [plan] = plan_fleet(loaded, SERVER, view.gpus, view.splits())
+    [plan] = plan_fleet(loaded, SERVER, view.gpus, view.claims())
     assert plan.argv[plan.argv.index("--n-cpu-moe") + 1] == str(layers_in_ram(claim))
     assert 0 < layers_in_ram(claim) < 6
-    assert outlook(configured(tmp_path, file, 2000), SERVER).splits() == {}
+    whole = outlook(configured(tmp_path, file, 2000), SERVER).claims()["m"]
+    assert (list(whole), layers_in_ram(whole)) == (["gpu0"], 0)
 
 
 def test_the_other_flags(tmp_path: Path) -> None:

@@ -112,3 +112,15 @@ def test_a_hub_model_that_is_not_cached_is_missing(tmp_path: Path) -> None:
     loaded = load(tmp_path, "models: {code: {hf: 'owner/name:Q5_K_M'}}\n")
     (plan,) = plan_fleet(loaded, NATIVE, [])
     assert plan.missing == ["hf:owner/name:Q5_K_M"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "layers", "fit"), [({"gpu0": 900}, "all", ["--fit", "off"]), ({"cpu": 900}, "0", []), (None, "auto", [])]
+)
+def test_the_flags_of_a_plan_are_those_that_the_fleet_would_start_with(
+    tmp_path: Path, claim: dict[str, int] | None, layers: str, fit: list[str]
+) -> None:
+    loaded = load(tmp_path, "models: {code: {file: code.gguf}}")
+    (plan,) = plan_fleet(loaded, SERVER, ["gpu0"], {"code": claim} if claim else {})
+    assert value_of(plan, "--gpu-layers") == layers
+    assert [word for word in plan.argv if word in ("--fit", "off")] == fit

@@ -15,6 +15,7 @@ import psutil
 
 from benchai.errors import MemoryNotReleased
 from benchai.runtime.background import in_background
+from benchai.runtime.placement.container import narrowed
 from benchai.runtime.placement.gpu import MIB, Held, Nvml
 
 #: Seconds between two looks at memory that is coming back: quick at first, then with less haste.
@@ -56,7 +57,8 @@ class Gauge:
         """All devices now, GPUs first; one that is lost, or tells no figures, is left out."""
         gpus = [DeviceMemory(f"gpu{gpu.index}", gpu.total_mib, gpu.free_mib) for gpu in self._nvml.gpus()]
         memory = psutil.virtual_memory()
-        return [*gpus, DeviceMemory("cpu", memory.total // MIB, memory.available // MIB)]
+        ours = narrowed(memory.total, memory.available)
+        return [*gpus, DeviceMemory("cpu", ours.total // MIB, ours.free // MIB)]
 
     def held_by(self, pids: Iterable[int]) -> dict[str, int]:
         """MiB that these processes and all below them hold now, by device, rounded up.

@@ -35,6 +35,8 @@ MIB = 1024 * 1024
 #: Share of a file's size that stands for a model that cannot be estimated.
 GUESS = 1.15
 VIRTUAL_GPU = "gpu0"
+#: The table of n-grams in RAM: 4 Mi entries of 4 bytes (llama.cpp b11434, common/ngram-mod).
+NGRAM_MIB = 16
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class MemoryBook:
             if info is None:
                 return _guess(file), None
             found = estimate_with(info, settings_of(model, info, slots), on_gpu, projector, draft, draft_types(model))
-            return found.total_mib, found
+            return found.total_mib + (0 if on_gpu or not model.ngram else NGRAM_MIB), found
 
         key = self.key(name, file)
         options: list[Claim] = []

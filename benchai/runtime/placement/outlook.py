@@ -13,7 +13,6 @@ from benchai.runtime.engine.discover import Engine
 from benchai.runtime.placement.decide import Claim
 from benchai.runtime.placement.gauge import Gauge
 from benchai.runtime.placement.memory import MemoryBook, Need
-from benchai.runtime.placement.moe import layers_in_ram
 
 WIDTH = 48
 #: Signs of the bar: what is kept free, the models in turn, their KV caches, what is left.
@@ -47,10 +46,10 @@ class Outlook:
                 return option
         return None
 
-    def splits(self) -> dict[str, Claim]:
-        """The claims of the models that would have experts in RAM."""
+    def claims(self) -> dict[str, Claim]:
+        """Where each model would live that fits somewhere: its flags follow from that."""
         claims = ((name, self.claim(name)) for name in self.needs)
-        return {name: claim for name, claim in claims if claim is not None and layers_in_ram(claim)}
+        return {name: claim for name, claim in claims if claim is not None}
 
     def bars(self) -> Iterator[str]:
         """A bar for each device: reserved or in foreign use, each model and its KV cache, free."""
