@@ -232,9 +232,7 @@ def _check_roles(config: Config, source: Source) -> None:
             if model not in config.models
         ]
     problems += [
-        Problem(
-            source.mark(at), ".".join(map(str, at)), repr(model), "it is the role's own model", "name a copy of it"
-        )
+        Problem(source.mark(at), ".".join(map(str, at)), repr(model), "it is the role's own model", "name a copy of it")
         for role, models in config.router.copies.items()
         for place, model in enumerate(models)
         if model == config.role_map().get(role) and (at := ("router", "copies", role, place))
