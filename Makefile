@@ -30,7 +30,9 @@ $(VENV)/installed-train: $(VENV)/installed
 run: $(VENV)/installed ## Run the ReAct agent on the bundled model
 	@$(BIN)/benchai run react "What is 4817 * 963?"
 
+# compiled once: where Python is told to write no bytecode, each command that a test starts would compile it all again
 test: lint ## Lint, types, import contracts and all tests
+	@$(BIN)/python -m compileall -q benchai
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-dev ## Lint, types and import contracts

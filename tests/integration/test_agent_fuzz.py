@@ -19,7 +19,7 @@ from tests.integration.agent_helpers import KEYS, Server, asked, new_thread, pla
 from tests.integration.serve_helpers import clean
 
 pytestmark = pytest.mark.timeout(60)
-EXAMPLES = 3
+EXAMPLES = 2
 QUICK = settings(
     max_examples=EXAMPLES,
     database=None,

@@ -27,7 +27,7 @@ def script(name: str, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_short_soak_holds() -> None:
-    done = script("soak.py", "--minutes", "0.1", "--clients", "4", "--kill-every", "2", "--limit", "15")
+    done = script("soak.py", "--minutes", "0.06", "--clients", "4", "--kill-every", "1.5", "--limit", "15")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all of it holds" in done.stdout
     assert "- models killed: 0" not in done.stdout

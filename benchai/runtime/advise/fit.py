@@ -133,6 +133,11 @@ def _choice(
     return Choice(roles, entry, quantisation, context, cache_type, place, need, exact)
 
 
+def joined(choice: Choice, roles: Group, wanted: Wanted) -> Choice:
+    """The same choice for further roles."""
+    return measured(replace(choice, roles=(*choice.roles, *roles)), wanted)
+
+
 def longer(choice: Choice, context: int, wanted: Wanted) -> Choice:
     """The same choice with another context."""
     made = replace(choice, context=context)
@@ -145,7 +150,8 @@ def candidates(
     """All ways to serve some roles at the full context, the best first.
 
     A larger class comes before a smaller one, within a class the catalogue's order; of one model, finer weights come
-    first, and a q8_0 KV cache after f16. Classes that are not sound come after sound ones at lower bits.
+    first, and a q8_0 KV cache after f16. Classes that are not sound come after sound ones at lower bits; sound ones at
+    still lower bits come last.
     """
     used = rule or RULES[roles[0]]
     fitting = [one for one in entries if set(roles) <= set(one.roles)]
@@ -153,7 +159,7 @@ def candidates(
     sound = [one for one in sized if one.size >= SOUND_CLASS]
     small = [one for one in sized if one.size < SOUND_CLASS]
     finest = used.quantisations if place == "gpu" else used.quantisations[-1:]
-    tries = [(sound, finest), (sound, used.lower[:1]), (small, finest), (small, used.lower)]
+    tries = [(sound, finest), (sound, used.lower[:1]), (small, finest), (small, used.lower), (sound, used.lower[1:])]
     for group, quantisations in tries:
         for entry in group:
             yield from _ways(entry, roles, quantisations, place, wanted, used.context)

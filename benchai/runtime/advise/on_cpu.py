@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 
 from benchai.runtime.advise.catalogue import Entry
-from benchai.runtime.advise.fit import Choice, Group, Wanted, because_of_bits, candidates, shorter
+from benchai.runtime.advise.fit import Choice, Group, Wanted, because_of_bits, candidates, joined, shorter
 from benchai.runtime.advise.rules import CPU_ACTIVE, RULES, SOUND_CLASS
 
 #: The largest class, whether bits are lower, how roles share models, whether the leanest of a class is taken.
@@ -39,9 +39,10 @@ def on_cpu(
     fast = [one for one in entries if one.active <= CPU_ACTIVE]
     for size, lower, shared, lean in _tries(fast, groups, has_gpu):
         found = [_best(fast, group, wanted, size, lower, lean) for group in shared]
-        chosen = [one for one in found if one is not None]
-        if len(chosen) == len(shared) and sum(one.need.total_mib for one in chosen) <= room_mib:
-            return [_told(one, has_gpu, len(shared) < len(groups)) for one in chosen]
+        chosen = _once([one for one in found if one is not None], wanted)
+        served = sum(len(one.roles) for one in chosen) == sum(map(len, groups))
+        if served and sum(one.need.total_mib for one in chosen) <= room_mib:
+            return [_told(one, has_gpu, len(chosen) < len(groups)) for one in chosen]
     if wanted.context is not None:
         # what was asked for is not cut
         return []
@@ -57,12 +58,21 @@ def _tries(entries: Sequence[Entry], groups: Sequence[Group], has_gpu: bool) -> 
     small = [size for size in sizes if size < SOUND_CLASS]
     ways = _sharing(groups)
     for some in (sound, small):
-        if has_gpu:
+        if has_gpu and some is sound:
             for shared, (lower, lean), size in product(ways, _SPARING, some):
                 yield size, lower, shared, lean
         else:
             for size, lower, shared, lean in product(some, (False, True), ways, (False, True)):
                 yield size, lower, shared, lean
+
+
+def _once(choices: Sequence[Choice], wanted: Wanted) -> list[Choice]:
+    """The same choices; a model that was chosen twice serves all its roles at once, as the first of them has it."""
+    kept: dict[str, Choice] = {}
+    for one in choices:
+        first = kept.get(one.entry.name)
+        kept[one.entry.name] = joined(first, one.roles, wanted) if first else one
+    return list(kept.values())
 
 
 def _sharing(groups: Sequence[Group]) -> list[list[Group]]:
@@ -94,5 +104,5 @@ def _best(entries: Sequence[Entry], group: Group, wanted: Wanted, size: int, low
 def _told(choice: Choice, has_gpu: bool, shared: bool) -> Choice:
     where = "on the CPU, always available beside the GPU" if has_gpu else "on the CPU, since there is no GPU for it"
     together = shared and len(choice.roles) > 1
-    others = [f"one model for {', '.join(choice.roles)}: models of their own would be smaller"] if together else []
+    others = [f"one model for {', '.join(choice.roles)}: models of their own would be no larger"] if together else []
     return choice.because(where, *others, *because_of_bits(choice))
