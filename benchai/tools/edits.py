@@ -73,6 +73,8 @@ def locate(text: str, edit: Edit) -> Splice:
             raise ToolError(
                 f"search is empty, but {shorten(edit.path)} is not", hint="give the lines that are to be replaced"
             )
+        if not edit.replace:
+            raise _nothing(edit, "search and replace are empty")
         return Splice(len(text), len(text), edit.replace)
     if not text[skip:]:
         raise ToolError(f"{shorten(edit.path)} is empty or not there", hint="leave search empty to create it")

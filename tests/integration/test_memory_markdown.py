@@ -152,7 +152,8 @@ def test_labels_follow_the_passage_that_they_are_of(database: Database, other: D
         ("which?", 1, "other", 0),
         ("from below?", 0, "seen from below", 1),
     ]
-    label(other, A, "which?", f"p{other.connection.execute('SELECT passage FROM labels ORDER BY id').fetchone()[0]}", good=False)
+    (passage,) = other.connection.execute("SELECT passage FROM labels ORDER BY id").fetchone()
+    label(other, A, "which?", f"p{passage}", good=False)
     assert import_lines(other, ANN, lines).known["label"] == 3
     assert other.connection.execute("SELECT good FROM labels WHERE query = 'which?'").fetchall() == [(0,), (0,)]
 

@@ -67,6 +67,7 @@ def test_create() -> None:
 )
 def test_nothing_changes(search: str, replace: str) -> None:
     assert "changes nothing" in message_of("    return y  \n", search, replace)
+    assert "changes nothing" in message_of("", "\r", "")
 
 
 def test_several_places() -> None:

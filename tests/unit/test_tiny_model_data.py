@@ -27,8 +27,8 @@ def drawn(held_out: bool, each: int) -> dict[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def sides() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """What several thousand conversations of either side hold."""
-    return drawn(False, 250), drawn(True, 120)
+    """What some thousand conversations of either side hold."""
+    return drawn(False, 120), drawn(True, 80)
 
 
 @pytest.mark.parametrize("kind", ["number", "word", "phrase"])
