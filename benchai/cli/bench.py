@@ -69,15 +69,19 @@ def speed(
     measured in texts per second, where they are named.
     """
     from benchai.cli.asyncrun import run_async
+    from benchai.cli.render import safe
     from benchai.config import load_config
     from benchai.runtime.measure.prompts import read_prompts
     from benchai.runtime.measure.report import choose, measure_all
     from benchai.runtime.measure.speed import Work
 
     work = Work(read_prompts(prompts), at_a_time(concurrent), repeats, max_tokens)
+    if png is not None:
+        _refuse_no_place(png)
     loaded = load_config(config)
+    # not within the progress, which a terminal forgets
+    chosen = choose(loaded, roles or [], lambda text: typer.echo(safe(text), err=True))
     with progress() as say:
-        chosen = choose(loaded, roles or [], say)
         report = run_async(measure_all(loaded, chosen, work, say, downloads(say)))
     _show(report, json, png)
 
@@ -112,10 +116,20 @@ def at_a_time(text: str) -> tuple[int, ...]:
     from benchai.errors import UsageError
 
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and 1 <= int(part[:9]) <= MOST_AT_A_TIME for part in parts):
+    if not all(
+        part.isascii() and part.isdigit() and len(part) < 9 and 1 <= int(part) <= MOST_AT_A_TIME for part in parts
+    ):
         hint = f"numbers from 1 to {MOST_AT_A_TIME} with commas, for example 1,2,4"
         raise UsageError(f"--concurrent {text[:80]!r} is no list of numbers of requests", hint=hint)
     return tuple(sorted({int(part) for part in parts}))
+
+
+def _refuse_no_place(png: Path) -> None:
+    from benchai.errors import UsageError
+
+    if png.is_dir() or not png.absolute().parent.is_dir():
+        hint = "name a file in a folder that is there"
+        raise UsageError(f"the picture {str(png)!r} cannot be written there", hint=hint)
 
 
 @contextmanager
@@ -152,9 +166,10 @@ def _show(report: Report, json: bool, png: Path | None) -> None:
 
         save_png(report, png)
         typer.echo(f"wrote {png}", err=True)
-    for error in report.failed.values():
+    errors = [*report.failed.values(), *([report.unkept] if report.unkept else [])]
+    for error in errors:
         from benchai.cli.render import print_error
 
         print_error(error)
-    if report.failed:
-        raise typer.Exit(next(iter(report.failed.values())).exit_code)
+    if errors:
+        raise typer.Exit(errors[0].exit_code)

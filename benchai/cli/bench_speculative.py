@@ -58,19 +58,22 @@ def speculative(
     model = loaded.config.models[name]
     wanted, asked = drafting(model, draft, ngram), read_prompts(prompts)
     if apply:
-        refuse_unwritable(loaded, name)
+        for verdict in ("slower", "faster"):
+            refuse_unwritable(loaded, name, change(model, wanted, verdict))
     found = _measured(loaded, name, wanted, asked, repeats, max_tokens)
     keys = change(model, wanted, found.verdict)
     report = _report(role, name, wanted, asked, found) | {"repeats": repeats, "max_tokens": max_tokens, "change": keys}
     if not json:
         _print(report)
-    applied = bool(keys) and (apply or (not json and _agreed(keys)))
-    if applied:
-        _apply(loaded, name, keys)
-    elif keys and not json:
-        typer.echo(f"--apply would change models.{name} in {loaded.name}: {_in_words(keys)}", err=True)
-    if json:
-        print_json(report | {"applied": applied})
+    applied = False
+    try:
+        if keys and (apply or (not json and _offered(loaded, name, keys))):
+            _apply(loaded, name, keys)
+            applied = True
+    finally:
+        # what was measured is told also where the file cannot be changed
+        if json:
+            print_json(report | {"applied": applied})
 
 
 def _measured(
@@ -153,12 +156,22 @@ def _setting(value: Any) -> str:
     return {None: "off", True: "true"}.get(value, str(value))
 
 
-def _agreed(keys: dict[str, Any]) -> bool:
+def _offered(loaded: LoadedConfig, name: str, keys: dict[str, Any]) -> bool:
+    """Say what --apply would change, or ask on a terminal; whether the answer is yes."""
     import sys
 
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    from benchai.config.edit import refuse_unwritable
+    from benchai.errors import ConfigError
+
+    try:
+        refuse_unwritable(loaded, name, keys)
+    except ConfigError as error:
+        typer.echo(f"worth a change of models.{name}, by hand: {_in_words(keys)} ({error.message})", err=True)
         return False
-    return typer.confirm(f"Change benchai.yaml: {_in_words(keys)}?", default=True, err=True)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        return typer.confirm(f"Change benchai.yaml: {_in_words(keys)}?", default=True, err=True)
+    typer.echo(f"--apply would change models.{name} in {loaded.name}: {_in_words(keys)}", err=True)
+    return False
 
 
 def _apply(loaded: LoadedConfig, name: str, keys: dict[str, Any]) -> None:

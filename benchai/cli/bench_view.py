@@ -74,7 +74,7 @@ def facts(speed: ModelSpeed) -> str:
 
 def notes(one: Measured) -> list[str]:
     """The last run and the seed's table, in words."""
-    found = []
+    found = [f"not measured: {one.speed.refused}"] if one.speed.refused else []
     past = next(iter(one.beside.values()), None)
     if past is not None:
         other = f", then with other {' and '.join(past.other)}" if past.other else ""

@@ -134,7 +134,8 @@ def _in_words(needed: list[Download], folder: Path) -> str:
     for one in needed:
         kept = one.file.size - one.missing
         there = f", {_size(kept)} of it there" if kept else ""
-        _tell(f"to fetch: {one.file.repo}:{one.file.name}, {_size(one.file.size)}{there}")
+        unchecked = "" if one.file.sha256 else ", the hub tells no SHA-256 to check it against"
+        _tell(f"to fetch: {one.file.repo}:{one.file.name}, {_size(one.file.size)}{there}{unchecked}")
     if not needed:
         return ""
     _tell(f"into {folder}")

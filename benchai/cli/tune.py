@@ -112,11 +112,11 @@ def _tuned(tuner: Tuner, options: Options) -> Recommendation:
         tuner.listen = listen
         try:
             return run_async(tuner.run())
-        except Interrupted:
-            ended = tuner
+        except Interrupted as error:
+            ended = error
     # outside of the bar, which would draw over it
-    _tell_interrupted(ended)
-    raise typer.Exit(130)
+    _tell_interrupted(tuner)
+    raise typer.Exit(ended.exit_code)
 
 
 def _greet(tuner: Tuner, options: Options) -> None:
@@ -163,7 +163,9 @@ def _shown() -> Iterator[Callable[[Progress], None]]:
 
 def _tell_interrupted(tuner: Tuner) -> None:
     measured = sorted((one for one in tuner.attempts if one.cost is not None), key=lambda one: one.cost or 0.0)
-    say(f"interrupted, trials kept: {len(tuner.attempts)}; the same command goes on with them", err=True)
+    # before the first one those of an earlier tune may not have been read yet
+    kept = f", trials kept: {len(tuner.attempts)}" if tuner.attempts else " before a trial was measured"
+    say(f"interrupted{kept}; the same command goes on where it was", err=True)
     if measured and measured[0].change:
         from benchai.runtime.tune.space import said
 
@@ -171,16 +173,23 @@ def _tell_interrupted(tuner: Tuner) -> None:
 
 
 def _tell(found: Recommendation, *, json: bool) -> None:
+    from benchai.errors import BenchAIError
     from benchai.runtime.tune.recommend import headline, save, yaml_lines
 
-    report = save(found)
+    report = None
+    try:
+        report = save(found)
+    except BenchAIError as error:
+        # minutes of measuring are not lost for a page of text
+        say(f"warning: {error.message}", err=True)
     if json:
-        print_json(found.as_json() | {"report": str(report)})
+        print_json(found.as_json() | {"report": report and str(report)})
         return
     say(headline(found))
     if not found.keep:
         say(yaml_lines(found))
-    say(f"report: {report}", err=True)
+    if report:
+        say(f"report: {report}", err=True)
 
 
 def _draw(found: Recommendation, plot: Path) -> None:

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from benchai.config import paths
-from benchai.config.hub_fetch import HubFile, Progress, fetch, list_files, told
+from benchai.config.hub_errors import told
+from benchai.config.hub_fetch import HubFile, Progress, fetch, list_files
 from benchai.errors import ConfigError, ModelFileError
 
 DEFAULT_QUANT = "Q4_K_M"

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from benchai.config import paths
+from benchai.config.hub_errors import WriteFailed, reason, status_of, told
 from benchai.errors import ModelFileError
 
 try:
@@ -61,31 +62,6 @@ def list_files(repo: str) -> list[HubFile]:
         return [HubFile(repo, one.path, one.size, one.lfs.sha256 if one.lfs else None) for one in files]
 
 
-@contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
-    """Errors of the hub's client as ours, with what was asked for.
-
-    Raises:
-        ModelFileError: for any of them.
-    """
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        yield
-    except (ModelFileError, _WriteFailed):
-        raise
-    except RepositoryNotFoundError as error:
-        message = f"hf: there is no repository {what.partition(':')[0]!r}, or it needs a token"
-        raise ModelFileError(message, hint="check the name, or set HF_TOKEN") from error
-    except Exception as error:  # the errors of the hub's HTTP client have no common base that it makes public
-        raise _unreachable(what, error) from error
-
-
-def _unreachable(what: str, error: Exception) -> ModelFileError:
-    hint = "check the network, or use file:"
-    return ModelFileError(f"hf: {what!r} cannot be fetched: {error}", hint=hint)
-
-
 def fetch(file: HubFile, target: Path, progress: Progress | None = None) -> Path:
     """Fetch a file to a path, where it appears whole or not at all.
 
@@ -113,7 +89,7 @@ def fetch(file: HubFile, target: Path, progress: Progress | None = None) -> Path
             os.fsync(opened.fileno())
             _check_hash(file, sink, partial)
             partial.replace(target)
-    except _WriteFailed as failed:
+    except WriteFailed as failed:
         raise _os_error(file, target, partial, failed.error) from failed
     except OSError as error:
         raise _os_error(file, target, partial, error) from error
@@ -157,14 +133,6 @@ def _held(file: HubFile, partial: Path) -> Iterator[BinaryIO]:
         yield opened
 
 
-class _WriteFailed(Exception):
-    """The disk refuses; the hub's own errors are errors of the system as well."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 class _Sink:
     """What the hub's client writes to: a file, its hash, and its progress."""
 
@@ -188,7 +156,7 @@ class _Sink:
         try:
             self._opened.write(data)
         except OSError as error:
-            raise _WriteFailed(error) from error
+            raise WriteFailed(error) from error
         self.hash.update(data)
         self._tell()
 
@@ -220,17 +188,19 @@ def _get(file: HubFile, sink: _Sink) -> None:
     failures = 0
     with told(f"{file.repo}:{file.name}"), _kept(file, sink):
         while sink.tell() < file.size:
-            before = sink.tell()
+            before, broken = sink.tell(), None
             try:
                 _stream(file, sink)
-            except (OSError, _WriteFailed):
-                # an answer that says no, or the disk
-                raise
-            except Exception:  # whatever breaks a connection: the client's errors have no public base
-                failures = 0 if sink.tell() > before else failures + 1
-                if failures >= TRIES:
+            except Exception as error:  # whatever breaks a connection: the client's errors have no public base
+                # an answer that says no, or the disk; a hub with a fault may have none in a moment
+                if isinstance(error, OSError | WriteFailed) and status_of(error) < HTTPStatus.INTERNAL_SERVER_ERROR:
                     raise
-                time.sleep(min(failures, 1) * PAUSE)
+                broken = error
+            # a page of a hotel's network ends in order, too
+            failures = 0 if sink.tell() > before else failures + 1
+            if failures >= TRIES:
+                raise broken or ValueError("what comes ends before the file does")
+            time.sleep(min(failures, 1) * PAUSE)
         if sink.tell() > file.size:
             raise ValueError(f"more came than the {file.size} bytes that the hub tells")
 
@@ -246,7 +216,11 @@ def _stream(file: HubFile, sink: _Sink) -> None:
     asked = headers | ({"Range": f"bytes={start}-"} if start else {})
     with get_session().stream("GET", url, headers=asked, timeout=HF_HUB_DOWNLOAD_TIMEOUT) as response:
         hf_raise_for_status(response)
-        if start and response.status_code != HTTPStatus.PARTIAL_CONTENT:
+        if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+            length = response.headers.get("Content-Length", "")
+            if length.isdigit() and int(length) != file.size:
+                # what is kept must not go for a page of a hotel's network
+                raise ValueError(f"{length} bytes come in place of {file.size}")
             sink.restart()
         for chunk in response.iter_bytes():
             sink.write(chunk)
@@ -273,11 +247,13 @@ def _kept(file: HubFile, sink: _Sink) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, _WriteFailed) or not sink.tell():
+        if isinstance(error, WriteFailed) or not sink.tell():
             raise
         done = f"{sink.tell() / MIB:,.1f} of {file.size / MIB:,.1f} MiB"
         hint = "call again: it goes on where it stopped" if file.sha256 else "call again"
-        raise ModelFileError(f"hf: {file.repo}:{file.name}: cut off after {done}: {error}", hint=hint) from error
+        raise ModelFileError(
+            f"hf: {file.repo}:{file.name}: cut off after {done}: {reason(error)}", hint=hint
+        ) from error
 
 
 def _check_hash(file: HubFile, sink: _Sink, partial: Path) -> None:

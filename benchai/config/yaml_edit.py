@@ -56,7 +56,9 @@ def _put(data: Any, loc: Loc, key: str, value: Any) -> bool:
     if not isinstance(data, dict):
         return True
     if value is None:
-        return data.pop(key, None) is not None
+        there = key in data
+        data.pop(key, None)
+        return there
     if key in data and _same(data[key], value):
         return False
     data[key] = value
@@ -209,7 +211,9 @@ def _applied(done: EditedText) -> str:
     text = done.text
     pieces, at = [], 0
     # stable, so of two at one place the later comes behind the earlier
-    for start, end, new in sorted(_joined(done.cuts) + done.lines, key=lambda cut: cut[0]):
+    # a line that is further in belongs to the mapping that ends first
+    lines = sorted(done.lines, key=lambda cut: len(cut[2].lstrip()) - len(cut[2]))
+    for start, end, new in sorted(_joined(done.cuts) + lines, key=lambda cut: cut[0]):
         pieces += [text[at:start], new]
         at = end
     return "".join(pieces) + text[at:]

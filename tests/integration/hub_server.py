@@ -3,7 +3,8 @@
 It has the repositories of the catalogue, with small files under the names that their publishers use. ``cut`` ends each
 reply after so many bytes of a file, at most ``cuts`` times; with ``dies`` no file is sent after that any more. ``lie``
 tells another hash, and without ``ranges`` the whole file is sent always. ``elsewhere`` is the address that files are
-said to have.
+said to have. ``page`` comes in place of every file: its status, its text and the hub's code for an error;
+``pages`` counts them.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Hub(ThreadingHTTPServer):
         self.cuts, self.dies = sys.maxsize, False
         self.sent: dict[str, int] = {}
         self.elsewhere: str | None = None
+        self.page: tuple[int, bytes, str] | None = None
+        self.pages = 0
         self.tokens: list[str | None] = []
 
     @property
@@ -93,6 +96,11 @@ class Handler(BaseHTTPRequestHandler):
     def file(self, name: str, files: dict[str, bytes]) -> None:
         if self.server.dead and self.command == "GET":
             self.close_connection = True
+            return
+        if self.server.page is not None and self.command == "GET":
+            status, page, code = self.server.page
+            self.server.pages += 1
+            self.reply(status, page, {"X-Error-Code": code} if code else {})
             return
         data = files[name]
         # a file of the large store tells its hash in place of the tag

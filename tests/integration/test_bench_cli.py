@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,20 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from benchai.config import LoadedConfig
+from benchai.errors import EndpointLost
 from benchai.runtime.measure.history import history_file, last_rows
+from benchai.runtime.measure.prompts import Prompts
+from benchai.runtime.measure.report import measure_all
+from benchai.runtime.measure.request import ask
+from benchai.runtime.measure.rig import started
+from benchai.runtime.measure.speed import Work
 from tests.integration.helpers import (
     TINY_MODEL,
     Done,
     benchai,
     commands,  # noqa: F401
+    loaded,
     running,
     tiny_config,
     until,
@@ -121,6 +130,55 @@ def test_an_interrupt_ends_the_engine_and_keeps_nothing(tmp_path: Path) -> None:
     assert last_rows(history_file(), 1) == []
 
 
+def test_what_only_one_request_at_a_time_has_room_for(tmp_path: Path) -> None:
+    write_config(tmp_path, tiny_config(slots=2, context=512))
+    (tmp_path / "mine.txt").write_text("word and more " * 110 + "\n\n" + "word or more " * 110, encoding="utf-8")
+    words = ("general", "--prompts", "mine.txt", "--concurrent", "1,2", "--repeats", "1", *QUICK)
+    [tiny] = models(benchai("bench", *words, cwd=tmp_path))
+    assert [one["concurrent"] for one in tiny["levels"]] == [1]
+    assert "2 at a time: the engine gave up: Context size" in tiny["refused"]
+    assert [row.concurrent for row in last_rows(history_file(), 9)] == [1]
+    (tmp_path / "mine.txt").write_text("word and more " * 500, encoding="utf-8")
+    benchai("bench", *words, cwd=tmp_path).refused("refused the request", "hint: if it is too long", code=1)
+
+
+def test_no_place_for_the_result_is_told_before_the_measurement(tmp_path: Path) -> None:
+    write_config(tmp_path, tiny_config())
+    done = benchai("bench", "general", "--png", "none/x.png", cwd=tmp_path)
+    done.refused("'none/x.png'", "folder")
+    history_file().mkdir(parents=True)
+    done = benchai("bench", "general", cwd=tmp_path)
+    done.refused("measurements.sqlite", code=1)
+    assert "starting" not in done.err
+
+
+async def asked_a_dead_engine(config: LoadedConfig) -> None:
+    async with started(config, "tiny") as rig, started(config, "tiny"):
+        os.kill(rig.ready.pid, signal.SIGKILL)
+        await ask(rig.ready.root, [{"role": "user", "content": "Hi"}], 64)
+
+
+@pytest.mark.anyio
+async def test_what_is_lost_later_takes_no_measurement_with_it(tmp_path: Path) -> None:
+    config = loaded(tmp_path, tiny_config())
+
+    def spoil(step: str) -> None:
+        if "at a time" in step:
+            history_file().unlink()
+            history_file().mkdir()
+
+    work = Work(Prompts("test", ([{"role": "user", "content": "Hi"}],)), (1,), 1, 2)
+    report = await measure_all(config, {"tiny": ["general"]}, work, spoil, lambda event: None)
+    [one] = report.measured
+    assert len(one.speed.levels) == 1
+    assert report.unkept is not None
+    assert "measurements.sqlite" in report.as_json()["history_error"]
+    # an engine that ends in the middle is named, and its log
+    with pytest.raises(EndpointLost, match=r"^model 'tiny': the engine at") as caught:
+        await asked_a_dead_engine(config)
+    assert "tiny.measured.log" in str(caught.value.hint)
+
+
 def test_what_is_evaluated_again_in_conversations(tmp_path: Path) -> None:
     write_config(tmp_path, tiny_config(slots=2))
     done = benchai("bench", "context", "--turns", "4", "--max-tokens", "8", "--json", cwd=tmp_path)
@@ -142,7 +200,8 @@ def test_what_is_evaluated_again_in_conversations(tmp_path: Path) -> None:
         growing["turns"][0]["after"]["prompt_tokens"]
     ] * 2
     assert dropped["saved"] > 0.2
-    assert cleared["saved"] == 0
+    # the two replays may begin beside other idle slots: a few tokens of the template
+    assert abs(cleared["saved"]) < 0.02
     assert tasks["turns"][3]["after"]["prompt_tokens"] < tasks["turns"][3]["before"]["prompt_tokens"] / 2
     assert report["cache_ram_tokens"] > report["context"]
 

@@ -96,6 +96,52 @@ def test_a_server_that_cannot_go_on_in_the_middle_is_asked_for_all(server: Hub, 
     assert server.sent[NAME] == PART + len(DATA)
 
 
+def test_a_page_in_place_of_the_file_ends_and_keeps_what_came(server: Hub, tmp_path: Path) -> None:
+    """The network of a hotel answers everything with its own page, and that with success."""
+    file, target = remote(), tmp_path / "m.gguf"
+    server.cut, server.cuts, server.dies = PART, 1, True
+    with pytest.raises(ModelFileError, match="cut off"):
+        fetch(file, target)
+    server.cut, server.dead, server.page = None, False, (200, b"<html>please log in</html>", "")
+    with pytest.raises(ModelFileError, match="26 bytes come in place of"):
+        fetch(file, target)
+    [kept] = parts(tmp_path)
+    assert kept.read_bytes() == DATA[:PART]
+    server.page = None
+    assert fetch(file, target).read_bytes() == DATA
+
+
+def test_a_file_that_ends_before_its_told_size(server: Hub, tmp_path: Path) -> None:
+    file = remote()
+    longer = HubFile(file.repo, file.name, file.size + 1000, file.sha256)
+    server.ranges = True
+    kept = hub_fetch._partial(longer, tmp_path / "m.gguf")
+    kept.write_bytes(DATA)
+    with pytest.raises(ModelFileError, match="what comes ends before the file does"):
+        fetch(longer, tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words", "hint", "times"),
+    [
+        (401, "", "401", "HF_TOKEN", 1),
+        (403, "", "403", "permissions", 1),
+        (403, "GatedRepo", "accepted its terms", "accept its terms", 1),
+        (503, "", "503", "call again later", hub_fetch.TRIES),
+    ],
+)
+def test_a_hub_that_refuses_a_file(
+    server: Hub, tmp_path: Path, status: int, code: str, words: str, hint: str, times: int
+) -> None:
+    file = remote()
+    server.page = (status, b"{}", code)
+    with pytest.raises(ModelFileError, match=words) as caught:
+        fetch(file, tmp_path / "m.gguf")
+    assert hint in (caught.value.hint or "")
+    assert "\n" not in caught.value.message
+    assert server.pages == times
+
+
 def test_a_wrong_hash_removes_what_came(server: Hub, tmp_path: Path) -> None:
     file, target = remote(), tmp_path / "m.gguf"
     wrong = HubFile(file.repo, file.name, file.size, "0" * 64)

@@ -222,6 +222,16 @@ def test_a_configuration_without_a_file_cannot_be_changed(tmp_path: Path) -> Non
     done.refused("the built-in configuration has no file", "hint: ")
 
 
+def test_what_cannot_be_applied_is_told_before_the_measurement(tmp_path: Path) -> None:
+    path = tmp_path / "benchai.yaml"
+    path.write_text(
+        "models:\n  tiny: &a {file: 'builtin:tiny', slots: 1}\n  other: *a\nroles: {general: other}\n", encoding="utf-8"
+    )
+    done = benchai("bench", "speculative", "general", "--apply", cwd=tmp_path)
+    done.refused("cannot be changed surely", "alias")
+    assert not logs(tmp_path)
+
+
 def test_check_and_doctor_tell_of_a_draft_that_does_not_fit(tmp_path: Path) -> None:
     draft = unfit(tmp_path, "token")
     write_config(tmp_path, {"models": models(general={"draft": {"file": str(draft)}})})

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from benchai.cli.app import app
-from benchai.errors import BenchAIError, DoesNotFit
+from benchai.errors import BenchAIError, DoesNotFit, EngineError
 from benchai.runtime.measure.prompts import Prompts
 from benchai.runtime.tune.paired_rounds import Pairing
 from benchai.runtime.tune.trial import load_of
@@ -62,6 +62,7 @@ def test_a_killed_tune_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
     found = json.loads(done.stdout)
     assert [one["change"] for one in found["attempts"]] == [{}]
     assert found["keep"]
+    assert found["reason"].startswith("nothing else was tried")
     assert config.read_text() == before
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     assert found["reason"] in Path(found["report"]).read_text()
@@ -86,6 +87,16 @@ async def test_an_interrupted_tune_keeps_what_was_measured(tmp_path: Path) -> No
     assert second.change
     assert (second.cost is None) is (second.reason is not None)
     assert again.keep
+
+
+@pytest.mark.anyio
+async def test_a_model_that_cannot_be_measured_as_it_is_is_told_each_time(tmp_path: Path) -> None:
+    long = [{"role": "user", "content": "word " * 2000}]
+    prompts = Prompts("mine", (*PROMPTS.messages, long))
+    config = loaded(tmp_path, {"models": {"general": TINY_MODEL | {"context": 256}}})
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"the model as it is cannot be measured: .* exceeds"):
+            await Tuner(config, "general", prompts, Options(trials=3, max_tokens=2, repeats=1)).run()
 
 
 @pytest.mark.anyio

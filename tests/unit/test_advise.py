@@ -219,7 +219,7 @@ def test_nothing_fits_a_tiny_machine() -> None:
     advice = advise(Budget((), 256), CATALOGUE)
     assert advice.choices == ()
     assert set(advice.missing) == set(DEFAULT_ROLES)
-    assert "128 MiB of the RAM may be used" in advice.missing["code"]
+    assert "128 of 128 MiB of the RAM are left" in advice.missing["code"]
 
 
 def test_a_context_that_no_model_has() -> None:
@@ -255,3 +255,74 @@ def test_more_memory_gives_no_smaller_code_model(gpu: int, more: int) -> None:
     sizes = [advise(Budget((total,), 65536), CATALOGUE, ["code"]).choice("code") for total in (gpu, gpu + more)]
     before, after = (one.entry.size if one and one.place == "gpu" else 0 for one in sizes)
     assert before <= after
+
+
+def models(advice: Advice) -> list[str]:
+    return [one.entry.name for one in advice.choices]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "ram", "context"),
+    [((4096,), 8192, None), ((24576,), 4096, None), ((), 4096, 32768), ((6064,), 8165, 16384)],
+)
+def test_a_model_stands_once_and_serves_all_its_roles(gpus: tuple[int, ...], ram: int, context: int | None) -> None:
+    advice = advise(Budget(gpus, ram), CATALOGUE, wanted=Wanted(context))
+    assert len(models(advice)) == len(set(models(advice)))
+    assert {"code", "planner", "research", "general"} <= {role for one in advice.choices for role in one.roles}
+
+
+def test_lower_bits_on_a_gpu_do_not_replace_the_right_ones_on_the_cpu() -> None:
+    chat = advise(Budget((24576, 12288), 65536), CATALOGUE).choice("general")
+    assert chat is not None
+    assert (chat.quantisation, chat.cache_type, chat.place) == ("Q4_K_M", "f16", "cpu")
+    planner = advise(Budget((49152,), 131072), CATALOGUE, wanted=Wanted(32768)).choice("planner")
+    assert planner is not None
+    assert (planner.entry.size, planner.quantisation) == (30, "Q5_K_M")
+
+
+def test_the_kv_cache_is_quantised_on_the_cpu_too_before_the_context_is_cut() -> None:
+    small = advise(Budget((), 1260), CATALOGUE, ["general", "planner"]).choice("planner")
+    assert small is not None
+    assert (small.context, small.cache_type) == (8192, "q8_0")
+
+
+def test_a_long_context_leaves_no_role_and_no_gpu_empty() -> None:
+    """The one model that has it serves all, with few bits if it must."""
+    for gpu, ram in ((81920, 16384), (24576, 32768)):
+        advice = advise(Budget((gpu,), ram), CATALOGUE, wanted=Wanted(131072))
+        assert advice.missing == {}
+        chat = advice.choice("general")
+        assert chat is not None
+        assert (chat.entry.name, chat.context, chat.place) == ("qwen3-30b-a3b-instruct-2507", 131072, "gpu")
+    # where two cards hold better bits, those
+    code = advise(Budget((24576, 24576), 65536), CATALOGUE, wanted=Wanted(131072)).choice("code")
+    assert code is not None
+    assert (code.quantisation, code.devices) == ("Q8_0", (0, 1))
+
+
+@pytest.mark.parametrize("ram", [16384, 24576])
+def test_what_writes_gives_way_to_embed_and_rerank(ram: int) -> None:
+    advice = advise(Budget((12288,), ram), CATALOGUE, tuple(RULES))
+    assert advice.missing == {}
+    assert advise(Budget((), 4096), CATALOGUE, ["embed", "rerank"]).missing == {}
+
+
+def test_small_models_go_onto_a_gpu_where_only_that_has_room() -> None:
+    found = advise(Budget((24576,), 512), CATALOGUE, ["embed", "rerank"])
+    assert [one.place for one in found.choices] == ["gpu", "gpu"]
+
+
+@pytest.mark.parametrize("gpu", [8192, 10240, 12288])
+def test_experts_in_ram_leave_room_for_the_others(gpu: int) -> None:
+    advice = advise(Budget((gpu,), 32768), CATALOGUE, wanted=Wanted(experts_in_ram=True))
+    planner = advice.choice("planner")
+    assert planner is not None
+    assert planner.entry.size == 7
+
+
+def test_why_a_role_has_no_model_names_what_is_left() -> None:
+    advice = advise(Budget((8192,), 2500), CATALOGUE, ["code", "planner", "rerank", "vision"], Wanted(131072))
+    assert advice.missing["rerank" if "rerank" in advice.missing else "code"].endswith("MiB of a GPU are left")
+    assert (
+        advise(SEED, CATALOGUE, ["general"], Wanted(131072)).missing["general"].startswith("no model fits: Qwen3 30B")
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,9 @@ def test_the_seeds_machine_gets_what_the_example_has(tmp_path: Path) -> None:
         (Budget((24576, 24576), 131072), None, 32768),
         (Budget((12288,), 47104), ["embed", "rerank"], None),
         (Budget((), 4096), None, None),
+        (Budget((4096,), 8192), None, None),
+        (Budget((24576,), 4096), None, None),
+        (Budget((24576,), 512), ["embed", "rerank"], None),
     ],
 )
 def test_every_advice_loads(budget: Budget, roles: list[str] | None, context: int | None, tmp_path: Path) -> None:
@@ -147,3 +151,26 @@ def test_a_repository_that_lacks_the_file(tmp_path: Path) -> None:
         downloads(advice, tmp_path, {}, lambda repo: [HubFile(repo, "X-Q2_K.gguf", 1, None)])
     with pytest.raises(ModelFileError, match="has no projector"):
         downloads(advice, tmp_path, {}, lambda repo: [HubFile(repo, "X-Q4_K_M.gguf", 1, None)])
+
+
+def test_one_model_in_two_places_has_two_names(tmp_path: Path) -> None:
+    advice = advise(SEED, catalogue())
+    planner = advice.choice("planner")
+    assert planner is not None
+    twice = replace(advice, choices=(planner, replace(planner, roles=("general",), context=4096)))
+    data = yaml.safe_load(made(twice, tmp_path))
+    assert len(data["models"]) == 2
+    assert data["roles"]["planner"] != data["roles"]["general"]
+
+
+def test_the_licence_stands_beside_each_model(tmp_path: Path) -> None:
+    advice = advise(Budget((), 8192), catalogue())
+    assert "# - licence: Qwen research licence" in made(advice, tmp_path)
+
+
+def test_an_encoder_on_a_gpu_has_a_batch_for_its_longest_input(tmp_path: Path) -> None:
+    advice = advise(Budget((24576,), 512), catalogue(), ["embed"])
+    [model] = yaml.safe_load(made(advice, tmp_path))["models"].values()
+    assert model["gpu_layers"] == "all"
+    assert model["ubatch_size"] == 1024
+    assert "batch_size" not in model

@@ -20,7 +20,7 @@ from benchai.cli.bench_view import print_report, print_rows
 from benchai.config import LoadedConfig
 from benchai.config.models import Config
 from benchai.errors import BenchAIError, ConfigError, ModelFileError, UsageError
-from benchai.runtime.measure.history import Row, Verdict, compare, earlier, last_rows, save
+from benchai.runtime.measure.history import Row, Verdict, compare, earlier, last_rows, prove, save
 from benchai.runtime.measure.prompts import Prompts, standard_mix
 from benchai.runtime.measure.report import Measured, Report, choose
 from benchai.runtime.measure.speed import FIRST, GENERATION, PROMPT, TOGETHER, Level, ModelSpeed, Work, batches
@@ -77,7 +77,7 @@ def test_how_many_at_a_time(text: str, numbers: tuple[int, ...]) -> None:
     assert at_a_time(text) == numbers
 
 
-@pytest.mark.parametrize("text", ["", "1,", "0", "257", "-1", "1;2", "two", "1.5", "²", "9" * 5000])
+@pytest.mark.parametrize("text", ["", "1,", "0", "257", "-1", "1;2", "two", "1.5", "²", "9" * 5000, "0" * 8 + "1999"])
 def test_what_is_no_number_of_requests(text: str) -> None:
     with pytest.raises(UsageError, match="--concurrent"):
         at_a_time(text)
@@ -118,6 +118,7 @@ def test_each_model_once_for_all_roles_that_write_text() -> None:
     said: list[str] = []
     loaded = configured(models, roles | {"vision": "b"})
     assert choose(loaded, [], said.append) == {"a": ["general", "planner"], "b": ["code"]}
+    assert choose(loaded, ["code", "b", "code"], said.append) == {"b": ["code", "b"]}
     assert said == ["research: left out, the model 'far' is a remote endpoint"]
     assert choose(loaded, ["embed", "b"], said.append) == {"vec": ["embed"], "b": ["b"]}
 
@@ -264,6 +265,21 @@ def test_fewer_seconds_are_better_and_other_settings_are_named(file: Path) -> No
     assert same.other == ()
 
 
+def test_a_history_is_proved_before_it_is_needed(file: Path, tmp_path: Path) -> None:
+    prove(file)
+    save(file, speed(), "machine", 1.0)
+    prove(file)
+    assert len(last_rows(file, 9)) == 1
+    other = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE speeds (a)")
+        connection.execute("PRAGMA user_version = 1")
+    with pytest.raises(BenchAIError, match="no such column"):
+        prove(other)
+    with pytest.raises(BenchAIError, match="cannot be used"):
+        prove(tmp_path)
+
+
 def test_a_history_that_cannot_be_used(file: Path, tmp_path: Path) -> None:
     save(file, speed(), "machine", 1.0)
     with closing(sqlite3.connect(file)) as connection:
@@ -309,6 +325,13 @@ def test_the_table_tells_changes_noise_waiting_and_the_seeds_row(file: Path) -> 
     assert "3060, 7B: 30-40 tok/s: below" in text
     assert "~ no more than" in text
     assert "too few" not in text
+
+
+def test_a_level_that_was_refused_is_told() -> None:
+    refused = "2 at a time: the engine gave up"
+    made = report(Measured(speed(refused=refused), {}, None, ()))
+    assert f"not measured: {refused}" in shown(made)
+    assert made.as_json()["models"][0]["refused"] == refused
 
 
 def test_past_rows(file: Path) -> None:

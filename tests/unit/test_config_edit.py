@@ -235,3 +235,16 @@ def test_a_form_that_cannot_be_changed_is_told_before_the_work(file: Path) -> No
     file.write_text("models:\n  b: &b {file: a.gguf}\n  code: *b\n")
     with pytest.raises(ConfigError, match=r"models\.code is an alias"):
         refuse_unwritable(load_config(file), "code", {"threads": 2})
+
+
+def test_a_key_that_stands_empty_is_taken_away() -> None:
+    text = "models:\n  code:\n    file: a.gguf\n    ttl:\n    keep: true\n"
+    assert yaml.safe_load(change(text, {"ttl": None}))["models"]["code"] == {"file": "a.gguf", "keep": True}
+
+
+@pytest.mark.parametrize("order", [("ngram", "draft.max_tokens"), ("draft.max_tokens", "ngram")])
+def test_new_keys_within_and_behind_a_mapping_that_comes_last(order: tuple[str, str]) -> None:
+    text = "models:\n  code:\n    file: a.gguf\n    draft:\n      file: d.gguf\n"
+    values: dict[str, Any] = {"ngram": True, "draft.max_tokens": 8}
+    found = yaml.safe_load(change(text, {key: values[key] for key in order}))["models"]["code"]
+    assert found == {"file": "a.gguf", "draft": {"file": "d.gguf", "max_tokens": 8}, "ngram": True}

@@ -27,6 +27,7 @@ from benchai.runtime.placement.moe import (
     expert_layers,
     kept_bytes,
     layers_in_ram,
+    left_bytes,
     parts_mib,
     split_claims,
     split_layers,
@@ -143,7 +144,7 @@ def test_the_table_goes_from_none_to_all(info: ModelInfo, whole: int) -> None:
 
 
 def test_claims_on_several_gpus() -> None:
-    claims = list(split_claims(900, 5000, 7, ["gpu0", "gpu1"], {"gpu0": 2000, "gpu1": 1000}))
+    claims = list(split_claims(900, 5000, 7, ["gpu0", "gpu1"], {"gpu0": 2000, "gpu1": 1000}, [0] * 11))
     assert claims == [
         {"gpu0": 900, "cpu": 5000},
         {"gpu1": 900, "cpu": 5000},
@@ -151,6 +152,47 @@ def test_claims_on_several_gpus() -> None:
     ]
     assert [layers_in_ram(claim) for claim in claims] == [7, 7, 7]
     assert (layers_in_ram({"gpu0": 1}), layers_in_ram(None)) == (0, 0)
+
+
+@given(layers=st.integers(0, 48), sizes=st.lists(st.integers(1000, 50_000), min_size=2, max_size=4))
+def test_a_gpu_is_claimed_for_the_layers_that_it_gets(
+    info: ModelInfo, whole: int, layers: int, sizes: list[int]
+) -> None:
+    gpus = [f"gpu{number}" for number in range(len(sizes))]
+    on_gpu, kept = parts_mib(info, whole, layers)
+    left = left_bytes(info, layers)
+    totals = dict(zip(gpus, sizes, strict=True))
+    claim = list(split_claims(on_gpu, kept, layers, gpus, totals, left))[-1]
+    # llama.cpp: a layer goes to the first GPU whose end, as a share of all, lies behind its number by that of all
+    ends = [sum(sizes[: place + 1]) / sum(sizes) for place in range(len(sizes))]
+    for place, gpu in enumerate(gpus):
+        mine = [layer for layer in range(48) if next(at for at, end in enumerate(ends) if end > layer / 49) == place]
+        assert claim[gpu] * MIB >= sum(left[layer] for layer in mine)
+    together = sum(claim[gpu] for gpu in gpus)
+    assert on_gpu <= together <= on_gpu + 2 * len(gpus)
+
+
+def test_the_layers_behind_those_in_ram_weigh_on_the_last_gpu(info: ModelInfo, whole: int) -> None:
+    on_gpu, kept = parts_mib(info, whole, 24)
+    gpus, totals = ["gpu0", "gpu1"], {"gpu0": 24_000, "gpu1": 24_000}
+    claim = list(split_claims(on_gpu, kept, 24, gpus, totals, left_bytes(info, 24)))[-1]
+    assert claim["gpu1"] - claim["gpu0"] > 21 * LAYER // MIB
+
+
+@given(
+    layers=st.integers(0, 48),
+    overrides=st.lists(
+        st.sampled_from(["exps=CPU", r"blk\.1\d\.=CPU", "up_exps=CUDA0", "attn_q=CUDA_Host"]), max_size=3
+    ),
+)
+def test_more_layers_in_ram_never_take_more_of_the_gpu(
+    info: ModelInfo, whole: int, layers: int, overrides: list[str]
+) -> None:
+    one, more = (parts_mib(info, whole, count, overrides) for count in (layers, layers + 1))
+    assert more[0] <= one[0]
+    assert more[1] >= one[1]
+    assert sum(one) * MIB >= whole * MIB + staging_bytes(info, layers, overrides)
+    assert sum(left_bytes(info, layers, overrides)) + kept_bytes(info, layers, overrides) >= sum(info.layer_bytes)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +283,7 @@ def test_the_options_of_a_mixture_of_experts(tmp_path: Path, info: ModelInfo) ->
         ({"cpu_moe": 0}, [0]),
         ({"override_tensors": ["blk.0.ffn_up_exps=CPU"]}, [0]),
         ({"override_tensors": ["blk.0.ffn_up_exps=CPU"], "cpu_moe": 2}, [2]),
+        ({"override_tensors": ["output=CUDA0"]}, [0]),
         ({"extra_args": ["-ot", "exps=CPU"]}, [0]),
         ({"hybrid": True}, [0, 0]),
     ],
@@ -254,7 +297,10 @@ def test_who_says_where_experts_go_is_heard(
 def test_overridden_tensors_are_claimed_in_ram(tmp_path: Path, info: ModelInfo) -> None:
     [option] = need(tmp_path, info.path, 70_000, override_tensors=["exps=CPU"]).options
     [usual] = need(tmp_path, info.path, 70_000, cpu_moe=0).options
-    assert usual["gpu0"] - option["gpu0"] == 48 * LAYER // MIB
+    # a large batch copies them to the GPU like those of --cpu-moe
+    [split] = need(tmp_path, info.path, 70_000, cpu_moe="all").options
+    assert (option["gpu0"], option["cpu"]) == (split["gpu0"], split["cpu"])
+    assert usual["gpu0"] - option["gpu0"] == (48 * LAYER - TENSOR) // MIB
     assert option["cpu"] > 48 * LAYER // MIB
 
 

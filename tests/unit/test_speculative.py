@@ -108,8 +108,9 @@ def sample(seconds: float, text: str = "a", drafted: int = 0, accepted: int = 0,
     return Sample(seconds, 0.1, 5, 0, 0.1, tokens, seconds / 2, drafted, accepted, text)
 
 
-def comparison(*ratios: float, text: str = "a", drafted: int = 4) -> Comparison:
-    pairs = [Pair(place, sample(1), sample(ratio, text, drafted, drafted // 2)) for place, ratio in enumerate(ratios)]
+def comparison(*ratios: float, text: str = "a", drafted: int = 4, prompts: int = 100) -> Comparison:
+    new = [sample(ratio, text, drafted, drafted // 2) for ratio in ratios]
+    pairs = [Pair(place % prompts, sample(1), one) for place, one in enumerate(new)]
     return Comparison("engine 1", True, {"cpu": 50}, {"cpu": 60}, tuple(pairs))
 
 
@@ -123,7 +124,8 @@ FASTER, SLOWER = comparison(*[0.5] * 6), comparison(*[1.5] * 6)
         (SLOWER, "slower", "drafting is slower: 1.50"),
         (comparison(0.5, 1.5, 0.6, 1.4, 0.9, 1.1), "undecided", "no difference beyond the noise"),
         (comparison(0.5, 0.5), "undecided", "fewer than 5 pairs say nothing"),
-        (comparison(*[0.5] * 6, text="b"), "differs", "the replies differ (prompts 1, 2, 3, 4, 5, 6)"),
+        (comparison(*[0.5] * 6, text="b"), "undecided", "replies differ, and each was asked for once"),
+        (comparison(*[0.5] * 6, text="b", prompts=3), "differs", "the replies differ (prompts 1, 2, 3)"),
         (comparison(*[0.5] * 6, drafted=0), "unused", "nothing was drafted: the draft was never used"),
     ],
 )

@@ -10,11 +10,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from benchai.runtime.advise.catalogue import Entry
-from benchai.runtime.advise.fit import Choice, Group, Wanted, because_of_bits, candidates, shorter
+from benchai.runtime.advise.fit import Choice, Group, Place, Wanted, because_of_bits, candidates, joined, shorter
 from benchai.runtime.advise.on_cpu import on_cpu
-from benchai.runtime.advise.on_gpu import code_choice, grow, lift
+from benchai.runtime.advise.on_gpu import CODE, code_choice, grow, lift
 from benchai.runtime.advise.rooms import Rooms
-from benchai.runtime.advise.rules import CPU_ACTIVE, DEFAULT_ROLES, RESERVE, RULES, SOUND_CLASS, gpu_room, ram_room
+from benchai.runtime.advise.rules import (
+    ANY,
+    CPU_ACTIVE,
+    DEFAULT_ROLES,
+    GPU_CLASS,
+    RESERVE,
+    RULES,
+    SOUND_CLASS,
+    gpu_room,
+    ram_room,
+)
+
+CHAT = ("general",)
+SMALL_ROLES = ("embed", "rerank")
+WRITING = ("code", "general", "planner", "research")
+PLACES: tuple[Place, ...] = ("cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -51,14 +66,30 @@ def advise(
         wanted: The context, and the files that are there already.
     """
     asked, given = tuple(dict.fromkeys(roles)), wanted or Wanted()
+    usual = _advice(budget, entries, asked, given, ())
+    lost = tuple(role for role in usual.missing if role in SMALL_ROLES)
+    # what writes text may be smaller for their sake, but not be gone
+    others = (_advice(budget, entries, asked, given, first) for first in (SMALL_ROLES, *zip(lost)) if lost)
+    return next((one for one in others if one.missing.keys() < usual.missing.keys()), usual)
+
+
+def _advice(budget: Budget, entries: Sequence[Entry], asked: Group, wanted: Wanted, first: Group) -> Advice:
+    """An advice that serves some of the small roles ``first``, as leanly as can be."""
     rooms = Rooms([gpu_room(total) for total in budget.gpus], ram_room(budget.ram))
-    placed = _text(entries, _groups(asked), given, rooms)
-    own = replace(given, context=None)
-    placed += [one for role in asked if role in ("embed", "rerank") for one in _small(entries, role, own, rooms)]
+    own = replace(wanted, context=None)
+    small = [role for role in asked if role in SMALL_ROLES]
+    early = [one for role in small if role in first for one in _small(entries, role, own, rooms, lean=True)]
+    groups, free = _groups(asked), Rooms([*rooms.gpus], rooms.ram)
+    placed = _text(entries, groups, wanted, rooms)
+    placed = _shared(_left(groups, placed), placed, wanted, rooms)
+    if _left(groups, placed) and (alone := _one_for_all(entries, groups, wanted, free)):
+        placed, rooms = alone, free
+    placed += early
+    placed += [one for role in small if role not in first for one in _small(entries, role, own, rooms, lean=False)]
     if "vision" in asked:
         placed += _vision(entries, own, budget, rooms)
     served = {role for one in placed for role in one.roles}
-    missing = {role: _missing(entries, role, given, ram_room(budget.ram)) for role in asked if role not in served}
+    missing = {role: _missing(entries, role, wanted, budget, rooms) for role in asked if role not in served}
     return Advice(budget, tuple(placed), missing)
 
 
@@ -72,23 +103,57 @@ def _groups(roles: Group) -> list[Group]:
 def _text(entries: Sequence[Entry], groups: list[Group], wanted: Wanted, rooms: Rooms) -> list[Choice]:
     """The models that write text: code and reasoning on the GPU where they fit, a longer context there, then chat."""
     has_gpu = bool(rooms.gpus)
-    placed = [rooms.take(one) for one in code_choice(entries, wanted, rooms) if ("code",) in groups]
+    others = [group for group in groups if group != CODE]
+    placed = [rooms.take(one) for one in code_choice(entries, wanted, rooms, others) if CODE in groups]
     rest = _left(groups, placed)
     usual = on_cpu(entries, rest, wanted, rooms.ram, has_gpu)
-    placed += lift(entries, [group for group in rest if group != ("general",)], wanted, rooms, SOUND_CLASS)
+    placed += lift(entries, [group for group in rest if group != CHAT], wanted, rooms, SOUND_CLASS, usual)
     placed = [grow(one, wanted, rooms) for one in placed]
-    chat = [one.entry for one in usual if one.roles == ("general",)]
-    placed += lift(chat, [group for group in rest if group == ("general",)], wanted, rooms, 0)
+    chat = (
+        [one.entry for one in usual if one.roles == CHAT] if any("general" in one.roles for one in usual) else entries
+    )
+    placed += lift(chat, [group for group in rest if group == CHAT], wanted, rooms, 0, usual)
     return placed + [rooms.take(one) for one in on_cpu(entries, _left(groups, placed), wanted, rooms.ram, has_gpu)]
 
 
 def _left(groups: Iterable[Group], placed: Sequence[Choice]) -> list[Group]:
-    return [group for group in groups if not any(one.roles == group for one in placed)]
+    return [group for group in groups if not any(set(group) <= set(one.roles) for one in placed)]
 
 
-def _small(entries: Sequence[Entry], role: str, wanted: Wanted, rooms: Rooms) -> list[Choice]:
-    fitting = (one for one in candidates(entries, (role,), "cpu", wanted) if one.need.total_mib <= rooms.ram)
-    return [rooms.take(one).because("on the CPU, it is small", RULES[role].why) for one in list(fitting)[:1]]
+def _shared(groups: Sequence[Group], placed: Sequence[Choice], wanted: Wanted, rooms: Rooms) -> list[Choice]:
+    """What is placed, the largest of it also for roles that have no model of their own."""
+    kept = sorted(placed, key=lambda one: -one.entry.size)
+    for group in groups:
+        for number, one in enumerate(kept):
+            more = joined(one, group, wanted)
+            spare = rooms.spare(one) if one.devices else rooms.ram
+            if set(group) <= set(one.entry.roles) and more.need.total_mib - one.need.total_mib <= spare:
+                rooms.use(one, more.need.total_mib - one.need.total_mib)
+                kept[number] = more.because(f"{', '.join(group)} too: nothing else fits")
+                break
+    return [next(one for one in kept if one.entry == first.entry) for first in placed]
+
+
+def _one_for_all(entries: Sequence[Entry], groups: Sequence[Group], wanted: Wanted, rooms: Rooms) -> list[Choice]:
+    """One model on a GPU for all that write text, where some of them would have none beside another one."""
+    everything = tuple(role for group in groups for role in group)
+    found = lift(entries, [everything], wanted, rooms, GPU_CLASS, ())
+    return [one.because(f"one model for {', '.join(everything)}: there is no room for a second one") for one in found]
+
+
+def _small(entries: Sequence[Entry], role: str, wanted: Wanted, rooms: Rooms, *, lean: bool) -> list[Choice]:
+    """A model that is small: in RAM, or on a GPU where only that has room; with ``lean`` the smallest at its bits."""
+    own = RULES[role].quantisations
+    for place in PLACES:
+        able = list(candidates(entries, (role,), place, wanted))
+        if lean:
+            able.sort(key=lambda one: (one.quantisation not in own, one.need.total_mib))
+        for one in able:
+            devices = rooms.one_for(one) if place == "gpu" else ()
+            if devices or (place == "cpu" and one.need.total_mib <= rooms.ram):
+                where = "on the GPU, the RAM has no room" if devices else "on the CPU, it is small"
+                return [rooms.take(replace(one, devices=devices)).because(where, *because_of_bits(one))]
+    return []
 
 
 def _vision(entries: Sequence[Entry], wanted: Wanted, budget: Budget, rooms: Rooms) -> list[Choice]:
@@ -111,14 +176,20 @@ def _vision(entries: Sequence[Entry], wanted: Wanted, budget: Budget, rooms: Roo
     return [loaded.because(*because_of_bits(chosen))]
 
 
-def _missing(entries: Sequence[Entry], role: str, wanted: Wanted, room_mib: int) -> str:
+def _missing(entries: Sequence[Entry], role: str, wanted: Wanted, budget: Budget, rooms: Rooms) -> str:
     """Why a role has no model, with the least that one would need."""
-    own = wanted if role in ("code", "general", "planner", "research") else replace(wanted, context=None)
+    own = wanted if role in WRITING else replace(wanted, context=None)
     fast = [one for one in entries if one.active <= CPU_ACTIVE]
-    tried = [*candidates(fast, (role,), "cpu", own)]
+    tried = [*candidates(fast, (role,), "cpu", own, replace(RULES[role], largest=ANY))]
     tried += shorter(fast, (role,), "cpu", own) if own.context is None else []
     if not tried:
         context = f" with a context of {own.context} tokens" if own.context else ""
         return f"the catalogue has no model for {role}{context}"
     least = min(tried, key=lambda one: one.need.total_mib)
-    return f"no model fits: {least.entry.title} needs {least.need.total_mib} MiB, {room_mib} MiB of the RAM may be used"
+    needs = f"no model fits: {least.entry.title} needs {least.need.total_mib} MiB"
+    if role == "vision":
+        # whatever else is there would leave
+        card = f" and {max(budget.gpus) - RESERVE} MiB of a GPU" if max(budget.gpus, default=0) > RESERVE else ""
+        return f"{needs}, {ram_room(budget.ram)} MiB of the RAM{card} may be used"
+    card = f" and {max(rooms.gpus)} MiB of a GPU" if rooms.gpus else ""
+    return f"{needs}, {rooms.ram} of {ram_room(budget.ram)} MiB of the RAM{card} are left"

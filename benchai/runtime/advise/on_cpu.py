@@ -10,10 +10,11 @@ from benchai.runtime.advise.catalogue import Entry
 from benchai.runtime.advise.fit import Choice, Group, Wanted, because_of_bits, candidates, joined, shorter
 from benchai.runtime.advise.rules import CPU_ACTIVE, RULES, SOUND_CLASS
 
-#: The largest class, whether bits are lower, how roles share models, whether the leanest of a class is taken.
-_Try = tuple[int, bool, list[Group], bool]
-#: Lower bits, the leanest of a class: neither at first.
-_SPARING = ((False, False), (False, True), (True, False), (True, True))
+#: Whether bits are lower, the type of the KV cache, whether the leanest of a class is taken.
+_Sparing = tuple[bool, str, bool]
+#: The largest class, how roles share models, and where is saved.
+_Try = tuple[int, list[Group], _Sparing]
+_SPARING: tuple[_Sparing, ...] = tuple(product((False, True), ("f16", "q8_0"), (False, True)))
 
 
 def on_cpu(
@@ -37,8 +38,8 @@ def on_cpu(
     if not groups:
         return []
     fast = [one for one in entries if one.active <= CPU_ACTIVE]
-    for size, lower, shared, lean in _tries(fast, groups, has_gpu):
-        found = [_best(fast, group, wanted, size, lower, lean) for group in shared]
+    for size, shared, sparing in _tries(fast, groups, has_gpu):
+        found = [_best(fast, group, wanted, size, *sparing) for group in shared]
         chosen = _once([one for one in found if one is not None], wanted)
         served = sum(len(one.roles) for one in chosen) == sum(map(len, groups))
         if served and sum(one.need.total_mib for one in chosen) <= room_mib:
@@ -59,11 +60,10 @@ def _tries(entries: Sequence[Entry], groups: Sequence[Group], has_gpu: bool) -> 
     ways = _sharing(groups)
     for some in (sound, small):
         if has_gpu and some is sound:
-            for shared, (lower, lean), size in product(ways, _SPARING, some):
-                yield size, lower, shared, lean
+            yield from ((size, shared, sparing) for shared, sparing, size in product(ways, _SPARING, some))
         else:
-            for size, lower, shared, lean in product(some, (False, True), ways, (False, True)):
-                yield size, lower, shared, lean
+            saved = product(some, (False, True), ("f16", "q8_0"), ways, (False, True))
+            yield from ((size, shared, (lower, cache, lean)) for size, lower, cache, shared, lean in saved)
 
 
 def _once(choices: Sequence[Choice], wanted: Wanted) -> list[Choice]:
@@ -88,14 +88,16 @@ def _sharing(groups: Sequence[Group]) -> list[list[Group]]:
     return ways
 
 
-def _best(entries: Sequence[Entry], group: Group, wanted: Wanted, size: int, lower: bool, lean: bool) -> Choice | None:
-    """The best of at most a class, at a role's own bits or the next lower ones, its KV cache in f16."""
+def _best(
+    entries: Sequence[Entry], group: Group, wanted: Wanted, size: int, lower: bool, cache: str, lean: bool
+) -> Choice | None:
+    """The best of at most a class, at a role's own bits or the next lower ones, with a type of KV cache."""
     rule = RULES[group[0]]
     bits = rule.lower[:1] if lower else rule.quantisations[-1:]
     # several roles on one model are no longer only chat
     largest = min(rule.largest, size) if len(group) == 1 else size
     capped = replace(rule, quantisations=bits, lower=(), largest=largest)
-    tried = [one for one in candidates(entries, group, "cpu", wanted, capped) if one.cache_type == "f16"]
+    tried = [one for one in candidates(entries, group, "cpu", wanted, capped) if one.cache_type == cache]
     if not lean or not tried:
         return next(iter(tried), None)
     return min((one for one in tried if one.entry.size == tried[0].entry.size), key=lambda one: one.need.total_mib)

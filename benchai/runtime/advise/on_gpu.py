@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from benchai.runtime.advise.catalogue import Entry
 from benchai.runtime.advise.fit import Choice, Group, Wanted, because_of_bits, candidates, info_of, longer, split
+from benchai.runtime.advise.on_cpu import on_cpu
 from benchai.runtime.advise.rooms import Rooms
-from benchai.runtime.advise.rules import GPU_CLASS, LARGEST_CONTEXT, PARALLEL_CLASS, RULES
+from benchai.runtime.advise.rules import GPU_CLASS, LARGEST_CONTEXT, PARALLEL_CLASS, RULES, SOUND_CLASS
 from benchai.runtime.placement.moe import split_layers
 
 CODE = ("code",)
 
 
-def code_choice(entries: Sequence[Entry], wanted: Wanted, rooms: Rooms) -> list[Choice]:
-    """The code model on one GPU; over all of them where only that holds a 30B. Empty where the CPU does better."""
+def code_choice(entries: Sequence[Entry], wanted: Wanted, rooms: Rooms, others: Sequence[Group]) -> list[Choice]:
+    """The code model on one GPU; over all of them where only that holds a 30B. Empty where the CPU does better.
+
+    Experts in RAM leave room there for the ``others``.
+    """
     tried = [one for one in candidates(entries, CODE, "gpu", wanted) if one.entry.size >= GPU_CLASS]
     alone = next((replace(one, devices=at) for one in tried if (at := rooms.one_for(one))), None)
-    if alone is None or alone.entry.size < PARALLEL_CLASS:
-        alone = next((replace(one, devices=at) for one in tried if (at := rooms.all_for(one))), alone)
+    if alone is None or alone.entry.size < PARALLEL_CLASS or alone.quantisation not in _usual_bits(CODE):
+        # the lowest bits are no reason to leave a model that one card holds
+        spread = [one for one in tried if alone is None or one.quantisation in _usual_bits(CODE)]
+        alone = next((replace(one, devices=at) for one in spread if (at := rooms.all_for(one))), alone)
     if wanted.experts_in_ram:
-        alone = _split(tried, alone, wanted, rooms) or alone
+        splits = _split(tried, alone, wanted, rooms)
+        alone = next((one for one in splits if _leaves_room(entries, one, others, wanted, rooms)), alone)
     if alone is None:
         return []
-    spread = ", spread over all of them" if len(alone.devices) > 1 else ""
-    first = f"first on the GPU{spread}: code gains most there, 5 to 6 times the CPU's speed"
+    over = ", spread over all of them" if len(alone.devices) > 1 else ""
+    first = f"first on the GPU{over}: code gains most there, 5 to 6 times the CPU's speed"
     return [alone.because(first, *because_of_bits(alone), *_experts(alone), *_larger(tried, alone, rooms))]
 
 
-def _split(tried: Iterable[Choice], whole: Choice | None, wanted: Wanted, rooms: Rooms) -> Choice | None:
-    """A larger mixture of experts on one GPU with as few experts in RAM as must be; None where there is none."""
+def _usual_bits(roles: Group) -> tuple[str, ...]:
+    """The bits that suit some roles, and the next lower ones."""
+    rule = RULES[roles[0]]
+    return (*rule.quantisations, *rule.lower[:1])
+
+
+def _split(tried: Iterable[Choice], whole: Choice | None, wanted: Wanted, rooms: Rooms) -> Iterator[Choice]:
+    """Larger mixtures of experts on one GPU with as few experts in RAM as must be."""
     least, room = whole.entry.size if whole else 0, max(rooms.gpus, default=0)
     # finer bits would only be more to read from RAM
     bits = RULES[CODE[0]].quantisations[-1]
@@ -38,8 +51,19 @@ def _split(tried: Iterable[Choice], whole: Choice | None, wanted: Wanted, rooms:
         layers = split_layers(info_of(one, wanted), _need(one), room)
         made = split(one, layers[0], wanted) if layers else None
         if made is not None and made.ram_mib <= rooms.ram:
-            return replace(made, devices=rooms.one_for(made))
-    return None
+            yield replace(made, devices=rooms.one_for(made))
+
+
+def _leaves_room(
+    entries: Sequence[Entry], choice: Choice, others: Sequence[Group], wanted: Wanted, rooms: Rooms
+) -> bool:
+    """Whether the other roles have a sound model beside a choice's experts in RAM, if they have one without."""
+    before, beside = (on_cpu(entries, others, wanted, room, True) for room in (rooms.ram, rooms.ram - choice.ram_mib))
+    return _largest(beside) >= min(_largest(before), SOUND_CLASS)
+
+
+def _largest(choices: Iterable[Choice]) -> int:
+    return max((one.entry.size for one in choices), default=0)
 
 
 def _experts(choice: Choice) -> list[str]:
@@ -68,11 +92,25 @@ def _need(choice: Choice) -> int:
     return choice.need.total_mib
 
 
-def lift(entries: Sequence[Entry], groups: Sequence[Group], wanted: Wanted, rooms: Rooms, least: int) -> list[Choice]:
-    """The groups of roles that fit onto one GPU with a model of at least a class."""
+def lift(
+    entries: Sequence[Entry],
+    groups: Sequence[Group],
+    wanted: Wanted,
+    rooms: Rooms,
+    least: int,
+    usual: Sequence[Choice],
+) -> list[Choice]:
+    """The groups of roles that fit onto one GPU with a model of at least a class.
+
+    At the next lower bits only where the model is larger than the ``usual`` one, which the CPU would have.
+    """
     lifted = []
     for group in groups:
-        tried = (one for one in candidates(entries, group, "gpu", wanted) if one.entry.size >= least)
+        size = _largest(one for one in usual if set(group) <= set(one.roles))
+        able = (one for one in candidates(entries, group, "gpu", wanted) if one.entry.size >= least)
+        own = RULES[group[0]].quantisations
+        larger = (one for one in able if one.quantisation in own or one.entry.size > size)
+        tried = (one for one in larger if not size or one.quantisation in _usual_bits(group))
         found = next((replace(one, devices=at) for one in tried if (at := rooms.one_for(one))), None)
         if found is not None:
             lifted.append(rooms.take(found).because("there is room on the GPU", *because_of_bits(found)))

@@ -48,16 +48,17 @@ class Rule:
     why: str
 
 
-_ANY = 1000
-_REASONING = Rule(("Q5_K_M",), ("Q4_K_M", "Q3_K_M"), LONG, _ANY, "Q5_K_M steadies the steps of reasoning")
+#: No limit to the class of a model.
+ANY = 1000
+_REASONING = Rule(("Q5_K_M",), ("Q4_K_M", "Q3_K_M"), LONG, ANY, "Q5_K_M steadies the steps of reasoning")
 RULES = {
-    "code": Rule(("Q8_0", "Q5_K_M"), ("Q4_K_M", "Q3_K_M"), LONG, _ANY, "Q5_K_M or Q8_0 for code: fewer subtle errors"),
+    "code": Rule(("Q8_0", "Q5_K_M"), ("Q4_K_M", "Q3_K_M"), LONG, ANY, "Q5_K_M or Q8_0 for code: fewer subtle errors"),
     "planner": _REASONING,
     "research": _REASONING,
     "general": Rule(("Q4_K_M",), ("Q3_K_M",), SHORT, GPU_CLASS, "Q4_K_M is enough for chat"),
-    "vision": Rule(("Q4_K_M",), ("Q3_K_M",), SHORT, _ANY, "Q4_K_M, its projector stays in 16 bits"),
-    "embed": Rule(("Q8_0",), ("Q5_K_M",), PASSAGE, _ANY, "Q8_0 for RAG: what is found is nearer to what was asked"),
-    "rerank": Rule(("Q8_0",), ("Q5_K_M",), PASSAGE, _ANY, "Q8_0 for RAG: the order of what was found is surer"),
+    "vision": Rule(("Q4_K_M",), ("Q3_K_M",), SHORT, ANY, "Q4_K_M, its projector stays in 16 bits"),
+    "embed": Rule(("Q8_0",), ("Q5_K_M",), PASSAGE, ANY, "Q8_0 for RAG: what is found is nearer to what was asked"),
+    "rerank": Rule(("Q8_0",), ("Q5_K_M",), PASSAGE, ANY, "Q8_0 for RAG: the order of what was found is surer"),
 }
 """By role; seed, "Practical Recommendations" and "RTX 3060 Specific Settings"."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchai.config.section import CORE_ROLES, ROLES
 from benchai.runtime.advise.advise import Advice, Budget
-from benchai.runtime.advise.fit import Choice, File
+from benchai.runtime.advise.fit import Choice, File, Group
 from benchai.runtime.advise.rules import BATCH, GPU_THREADS, gpu_room, ram_room
 
 _PLAIN = re.compile(r"[A-Za-z~./][\w~./+-]*")
@@ -33,18 +33,23 @@ def as_yaml(advice: Advice, models_dir: Path, files: Mapping[str, File]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def model_names(advice: Advice) -> dict[str, str]:
-    """The name of each model in benchai.yaml, by the catalogue's: the short one where it is the only one."""
+def model_names(advice: Advice) -> dict[Group, str]:
+    """The name of each model in benchai.yaml, by the roles it serves: the short one where it is the only one."""
     shorts = [choice.entry.short for choice in advice.choices]
-    return {
-        choice.entry.name: choice.entry.short if shorts.count(choice.entry.short) == 1 else choice.entry.name
-        for choice in advice.choices
-    }
+    full = [choice.entry.name for choice in advice.choices]
+
+    def name(choice: Choice) -> str:
+        own = choice.entry
+        if shorts.count(own.short) == 1:
+            return own.short
+        return own.name if full.count(own.name) == 1 else f"{own.name}-{choice.roles[0]}"
+
+    return {choice.roles: name(choice) for choice in advice.choices}
 
 
-def _roles(advice: Advice, names: Mapping[str, str]) -> list[tuple[str, str]]:
+def _roles(advice: Advice, names: Mapping[Group, str]) -> list[tuple[str, str]]:
     served = [(role, advice.choice(role)) for role in ROLES]
-    return [(role, names[choice.entry.name]) for role, choice in served if choice is not None]
+    return [(role, names[choice.roles]) for role, choice in served if choice is not None]
 
 
 def _head(advice: Advice) -> Iterator[str]:
@@ -58,12 +63,13 @@ def _head(advice: Advice) -> Iterator[str]:
 
 
 def _model(
-    choice: Choice, names: Mapping[str, str], budget: Budget, models_dir: Path, files: Mapping[str, File]
+    choice: Choice, names: Mapping[Group, str], budget: Budget, models_dir: Path, files: Mapping[str, File]
 ) -> Iterator[str]:
     yield f"  # {', '.join(choice.roles)}: {choice.entry.title} {choice.quantisation}, {sizes_in_words(choice)}"
+    yield f"  # - licence: {choice.entry.licence}"
     for reason in choice.reasons:
         yield f"  # - {reason}"
-    yield f"  {_scalar(names[choice.entry.name])}:"
+    yield f"  {_scalar(names[choice.roles])}:"
     yield f"    file: {_file(choice.file, models_dir, files)} # {choice.entry.repo}"
     if choice.entry.projector is not None:
         yield f"    mmproj: {_file(choice.entry.projector_file, models_dir, files)}"
@@ -98,7 +104,8 @@ def _settings(choice: Choice, budget: Budget) -> Iterator[str]:
     if choice.place == "gpu" and not choice.cpu_moe:
         threads = min(GPU_THREADS, budget.cores or GPU_THREADS)
         yield f"threads: {threads} # fewer are faster beside a GPU"
-        yield f"batch_size: {BATCH}"
+        if not choice.entry.shape.encoder:
+            yield f"batch_size: {BATCH}"
     elif budget.cores:
         yield f"threads: {budget.cores} # the physical cores"
     if choice.entry.shape.encoder:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import re
 import statistics
 import time
@@ -26,6 +27,8 @@ from benchai.runtime.http import local_client
 #: So many of the latest measurements make up a median; older ones than so many seconds say nothing any more.
 NEWEST, STALE_SECONDS = 15, 600.0
 ASK_SECONDS = 2.0
+#: So long after it failed a copy that nobody here watches is the last that is asked.
+REST_SECONDS = 30.0
 #: Places of a model that somebody else serves.
 REMOTE_SLOTS = 64
 _COUNTERS = re.compile(r"^llamacpp:(prompt|tokens_predicted|prompt_tokens)(_seconds)?_total (\S+)$", re.MULTILINE)
@@ -176,7 +179,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 class Record:
     """What is known of one model: the leases under way (their moments), those that ended since the last look, samples.
 
-    ``engine`` is the process that ``counters`` are of.
+    ``engine`` is the process that ``counters`` are of, ``failed_at`` the moment when a request failed there.
     """
 
     running: dict[int, float] = field(default_factory=dict)
@@ -185,6 +188,7 @@ class Record:
     counters: Counters = field(default_factory=Counters)
     engine: object = None
     looking: bool = False
+    failed_at: float = -math.inf
 
     def lately(self, now: float) -> list[Sample]:
         """The samples that still count."""
@@ -223,11 +227,11 @@ class Copies:
         """A lease begins."""
         self.record(model).running[id(lease)] = time.monotonic()
 
-    def ended(self, model: str, lease: object, ready: Any) -> None:
+    def ended(self, model: str, lease: object, ready: Any, *, measured: bool = True) -> None:
         """A lease ends; ``ready`` is the engine that served it, None for one that cannot be asked."""
         record = self.record(model)
         began = record.running.pop(id(lease), None)
-        if began is None:
+        if began is None or not measured:
             return
         now = time.monotonic()
         if ready is None:
@@ -250,6 +254,10 @@ class Copies:
                     record.take(ready, counters, leases, time.monotonic())
         finally:
             record.looking = False
+
+    def rests(self, model: str, now: float) -> bool:
+        """Whether a model failed just now."""
+        return model in self._records and now - self._records[model].failed_at < REST_SECONDS
 
     def copy(self, model: str, slots: int, ahead: int, now: float) -> Copy:
         """A model that is up, as it is now."""

@@ -15,7 +15,7 @@ from collections import Counter
 from benchai.config import LoadedConfig
 from benchai.errors import BenchAIError, DoesNotFit, EngineError, Unavailable, UsageError
 from benchai.events import Emit, ModelState, Notice
-from benchai.runtime.fleet.copies import REMOTE_SLOTS, Copies, Copy, choose, copied_models, group_of
+from benchai.runtime.fleet.copies import REMOTE_SLOTS, Choice, Copies, Copy, choose, copied_models, group_of
 from benchai.runtime.fleet.line import Counts, Line, Waiter, starved
 from benchai.runtime.fleet.member import Member
 from benchai.runtime.fleet.move import OPERATOR, Mover, resident
@@ -76,7 +76,7 @@ class Dispatcher:
         self.line.served(waiter)
         # by now its model may have another member, with other settings
         member = waiter.holder
-        self.copies.ended(waiter.model, waiter, _asked(member))
+        self.copies.ended(waiter.model, waiter, _asked(member), measured=self._is_measured(waiter, member))
         if isinstance(member, Member):
             member.uses.remove(waiter.role)
             member.activity.leases = member.uses.total
@@ -85,6 +85,18 @@ class Dispatcher:
         if not self.line.in_use.total():
             self._idle.set()
         self.pump()
+
+    def doubt(self, waiter: Waiter, silent: bool = False) -> None:
+        """What a request was served with did not do it: that is no measurement, and a remote copy rests."""
+        waiter.failed = True
+        if waiter.holder is None:
+            self.copies.record(waiter.model).failed_at = time.monotonic()
+
+    def _is_measured(self, waiter: Waiter, member: object) -> bool:
+        ended = isinstance(member, Member) and member.supervisor.ready is None
+        # what an engine has counted tells by itself whether it wrote anything
+        useful = _asked(member) is not None or not (waiter.failed or ended)
+        return useful and waiter.model in copied_models(self.loaded.config)
 
     @property
     def members(self) -> dict[str, Member]:
@@ -133,14 +145,20 @@ class Dispatcher:
         if starved(waiter, self.loaded.config.router, now):
             # it has waited long enough for a better one
             up = [copy for copy in up if copy.free] or up
+        up = [copy for copy in up if not self.copies.rests(copy.model, now)] or up
         if up:
             choice = choose(up, self.copies.size(group, waiter.prompt_tokens, now))
             free = {copy.model for copy in up if copy.free}
             if choice.model in free or self._up(group[0]) or self._comes(group[0]):
-                waiter.reason = choice.reason if self._up(group[0]) else f"{group[0]!r} is not up"
+                waiter.reason = self._reason(choice, group[0], now)
                 self._held_out = self._held_out or bool(free - {choice.model} and choice.model not in free)
                 group = [choice.model, *(name for name in group if name != choice.model)]
         waiter.models = [*group, *rest]
+
+    def _reason(self, choice: Choice, own: str, now: float) -> str:
+        if not self._up(own):
+            return f"{own!r} is not up"
+        return f"{own!r} has just failed" if self.copies.rests(own, now) else choice.reason
 
     def _copy(self, name: str, ahead: Counter[str], now: float) -> Copy:
         member = self.members.get(name)
@@ -216,7 +234,8 @@ class Dispatcher:
 
     def _count_copy(self, waiter: Waiter) -> None:
         config = self.loaded.config
-        if waiter.role and waiter.model in copied_models(config):
+        if waiter.role:
+            # also without copies: a configuration may name them before this ends
             self.copies.granted(waiter.model, waiter)
         group = group_of(config, waiter.role, waiter.models)
         if waiter.model in group[1:]:

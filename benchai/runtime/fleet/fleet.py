@@ -7,11 +7,23 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from benchai.config import LoadedConfig
-from benchai.errors import BenchAIError, DoesNotFit, UsageError, did_you_mean
+from benchai.errors import (
+    BenchAIError,
+    ConfigError,
+    DoesNotFit,
+    EndpointError,
+    EndpointLost,
+    EndpointNotReady,
+    ReplyBroken,
+    UsageError,
+    did_you_mean,
+)
 from benchai.events import Emit, ModelState, Notice
 from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoint
@@ -24,6 +36,9 @@ from benchai.runtime.placement.decide import Place, Wanted
 from benchai.runtime.placement.gauge import Gauge
 from benchai.runtime.placement.memory import MemoryBook
 from benchai.runtime.placement.together import Stays, fit_together
+
+#: What a caller meets when the endpoint is at fault, not its request.
+_FAULTS = (EndpointLost, EndpointNotReady, ReplyBroken, ConfigError)
 
 
 class Fleet:
@@ -119,7 +134,13 @@ class Fleet:
             if isinstance(granted.holder, Member):
                 yield granted.holder.endpoint(role)
             else:
-                yield remote_endpoint(self.loaded, role, granted.model)
+                doubt = partial(self._dispatcher.doubt, granted)
+                yield replace(remote_endpoint(self.loaded, role, granted.model), suspect=doubt)
+        except Exception as error:
+            granted.failed = True
+            if isinstance(error, _FAULTS) or type(error) is EndpointError:
+                self._dispatcher.doubt(granted)
+            raise
         finally:
             self._dispatcher.release(granted)
 

@@ -19,8 +19,8 @@ class Waiter:
     """A request in line, and the lease that it becomes.
 
     `models` may serve it, its own first; role "" is an operator's. `prompt_tokens` is how many it has, about, where the
-    caller knows; `reason` says why it waits for this copy. Once it is served, `since` is the moment and `holder` what
-    holds the model.
+    caller knows; `reason` says why it waits for this copy. Once it is served, `since` is the moment, `holder` what
+    holds the model, and `failed` says that what it was served with did not do it.
     """
 
     role: str
@@ -32,6 +32,7 @@ class Waiter:
     since: float = 0.0
     holder: object = None
     reason: str = ""
+    failed: bool = False
 
     @property
     def model(self) -> str:

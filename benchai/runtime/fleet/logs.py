@@ -89,8 +89,9 @@ class ModelLog:
         return list(self.lines)[-lines:]
 
     def close(self) -> None:
-        """Close the file."""
-        self._handler.close()
+        """Close the file. What a full disk did not take is lost; the engine's end must not hang on it."""
+        with contextlib.suppress(OSError):
+            self._handler.close()
 
 
 async def _rest(pipe: asyncio.ReadTransport) -> None:

@@ -99,6 +99,18 @@ def history_file() -> Path:
     return paths.data_dir() / "measurements.sqlite"
 
 
+def prove(file: Path) -> None:
+    """Find out before a long measurement whether its result could be kept.
+
+    Raises:
+        BenchAIError: the file cannot be opened, read or written.
+    """
+    with _opened(file) as connection:
+        connection.execute(_LAST, (0,)).fetchall()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.rollback()
+
+
 def save(file: Path, speed: ModelSpeed, machine: str, time: float) -> None:
     """Add a measured model, all its levels or none.
 

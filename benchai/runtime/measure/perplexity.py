@@ -229,7 +229,6 @@ class _Measurement:
             found = await self._forced(context, targets, slot, grammar=_grammar(targets))
             if found is not None:
                 return found
-            self._by_grammar = False
         return [await self._one(context + list(targets[:at]), target, slot) for at, target in enumerate(targets)]
 
     async def _one(self, context: list[int], target: int, slot: int) -> float:
@@ -242,7 +241,9 @@ class _Measurement:
         """``ln p`` of the targets; None where the engine can't be brought to write them."""
         body = {"prompt": context, "n_predict": len(targets), "n_probs": 1, "temperature": 0, "cache_prompt": True}
         answer = await self._client.post("/completion", json=body | {"id_slot": slot} | by)
-        if answer.status_code == httpx.codes.BAD_REQUEST and "grammar" in by:
+        if answer.status_code != httpx.codes.OK and "grammar" in by:
+            # it knows no such grammar at all; or a token here is a part of a character, of which a grammar wants wholes
+            self._by_grammar = answer.status_code != httpx.codes.BAD_REQUEST
             return None
         _checked(answer)
         told = answer.json().get("completion_probabilities", [])

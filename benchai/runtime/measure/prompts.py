@@ -51,7 +51,8 @@ def read_prompts(file: Path | None) -> Prompts:
     if file is None:
         return standard_mix()
     try:
-        text = file.read_text(encoding="utf-8")
+        # with or without the mark that Windows puts in front
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"the prompts {str(file)!r} cannot be read: {error}", hint="give a text file in UTF-8"
@@ -59,7 +60,8 @@ def read_prompts(file: Path | None) -> Prompts:
     read = _lines(text, file) if file.suffix.lower() in (".jsonl", ".ndjson") else _paragraphs(text)
     if not read:
         raise UsageError(f"the prompts {str(file)!r} hold none", hint="put an empty line between two prompts")
-    return Prompts(str(file), tuple(read[:MOST_PROMPTS]))
+    source = str(file) if len(read) <= MOST_PROMPTS else f"{file}, the first {MOST_PROMPTS} of {len(read)}"
+    return Prompts(source, tuple(read[:MOST_PROMPTS]))
 
 
 def _paragraphs(text: str) -> list[list[dict[str, Any]]]:
@@ -68,15 +70,16 @@ def _paragraphs(text: str) -> list[list[dict[str, Any]]]:
 
 
 def _lines(text: str, file: Path) -> list[list[dict[str, Any]]]:
-    return [_messages(line, f"{file}:{number}") for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    return [_messages(line, f"{file}:{number}") for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def _messages(line: str, where: str) -> list[dict[str, Any]]:
     hint = 'write "text", [{"role": "user", "content": "text"}] or {"messages": [...]}'
     try:
         data = json.loads(line)
-    except ValueError as error:
-        raise UsageError(f"{where}: no JSON: {error}", hint=hint) from error
+        json.dumps(data, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: no JSON that could be sent: {error}", hint=hint) from error
     if isinstance(data, dict):
         data = data.get("messages", data.get("prompt"))
     if isinstance(data, str) and data.strip():

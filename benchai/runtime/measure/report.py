@@ -46,13 +46,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured; ``failed`` has the models that could not be."""
+    """What was measured; ``failed`` has the models that could not be, ``unkept`` tells why the history has not all."""
 
     machine: str
     time: float
     work: Work
     measured: tuple[Measured, ...]
     failed: Mapping[str, BenchAIError]
+    unkept: BenchAIError | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -65,6 +66,7 @@ class Report:
             "repeats": self.work.repeats,
             "models": [one.as_json() for one in self.measured],
             "failed": [{"model": name, "error": error.message} for name, error in self.failed.items()],
+            "history_error": self.unkept.message if self.unkept else None,
         }
 
 
@@ -83,7 +85,7 @@ def choose(loaded: LoadedConfig, roles: Sequence[str], say: Callable[[str], None
         UsageError: a role's model is a remote endpoint, or all are.
     """
     chosen: dict[str, list[str]] = {}
-    for role in roles or _text_roles(loaded, say):
+    for role in dict.fromkeys(roles) or _text_roles(loaded, say):
         chosen.setdefault(launched_model(loaded, role), []).append(role)
     if not chosen:
         hint = "name a role or a model: benchai bench code"
@@ -110,12 +112,14 @@ async def measure_all(
     """Measure models one after the other; each is in the history as soon as it is done.
 
     Raises:
-        BenchAIError: the history cannot be used; or the only model could not be measured. One of several that could
-            not is left out, and the report says why.
+        BenchAIError: the history cannot be used, before anything was measured; or the only model could not be
+            measured. One of several that could not is left out, and the report says why.
     """
+    await in_background(history.prove, history.history_file())
     gpus = await in_background(list_gpus)
     machine, began = machine_name(gpus), time.time()
     measured, failed = [], {}
+    unkept: BenchAIError | None = None
     for name, roles in chosen.items():
         try:
             speed = await measure(loaded, name, roles, work, say, emit)
@@ -125,8 +129,12 @@ async def measure_all(
             say(f"{name}: not measured: {error.message}")
             failed[name] = error
         else:
-            measured.append(await in_background(_kept, speed, machine, gpus, began))
-    return Report(machine, began, work, tuple(measured), failed)
+            try:
+                measured.append(await in_background(_kept, speed, machine, gpus, began))
+            except BenchAIError as error:
+                unkept = error
+                measured.append(Measured(speed, {}, _judged(speed, gpus), ()))
+    return Report(machine, began, work, tuple(measured), failed, unkept)
 
 
 def _kept(speed: ModelSpeed, machine: str, gpus: Sequence[Gpu], began: float) -> Measured:

@@ -18,6 +18,8 @@ import httpx
 from benchai.errors import EndpointError, EndpointLost
 from benchai.runtime.http import local_client
 
+SMALLER = "if it is too long: shorter prompts, a smaller --max-tokens or a larger models.*.context"
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -87,11 +89,12 @@ async def _streamed(client: httpx.AsyncClient, url: str, request: Mapping[str, A
     timings: Mapping[str, Any] = {}
     async with client.stream("POST", url, json=request) as response:
         if response.status_code != httpx.codes.OK:
-            raise EndpointError(f"the engine refused the request: {_message(await response.aread())}")
+            said = message_of(await response.aread())
+            raise EndpointError(f"the engine refused the request: {said}", hint=SMALLER)
         async for line in response.aiter_lines():
             data = json.loads(line[6:]) if line.startswith("data: {") else {}
             if "error" in data:
-                raise EndpointError(f"the engine gave up: {data['error']}")
+                raise EndpointError(f"the engine gave up: {message_of(line[6:].encode())}", hint=SMALLER)
             piece = _piece(data)
             if piece and first is None:
                 first = time.perf_counter() - began
@@ -129,7 +132,8 @@ def _sample(timings: Mapping[str, Any], seconds: float, first: float, text: str)
     )
 
 
-def _message(body: bytes) -> str:
+def message_of(body: bytes) -> str:
+    """What the engine's error says, or what came in its place."""
     try:
         return str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchai.config import LoadedConfig, ModelConfig, paths
-from benchai.errors import DoesNotFit, UsageError
+from benchai.errors import DoesNotFit, EndpointLost, UsageError
 from benchai.events import Emit, Event
 from benchai.runtime.background import in_background
 from benchai.runtime.engine.discover import Engine, find_engine
@@ -79,6 +79,7 @@ async def started(loaded: LoadedConfig, name: str, emit: Emit = _silent) -> Asyn
         DoesNotFit: no place has the memory that it needs; what runs is not stopped for it.
         EngineError: there is no engine, or it does not start.
         ModelFileError: a file of the model is missing or damaged.
+        EndpointLost: from within: the same, with the model and where its log is.
     """
     loaded = with_model(loaded, name, loaded.config.models[name].model_copy(update={"port": 0, "host": "127.0.0.1"}))
     engine = await in_background(find_engine, loaded.config.engine, loaded.folder)
@@ -102,6 +103,11 @@ async def started(loaded: LoadedConfig, name: str, emit: Emit = _silent) -> Asyn
                 version,
                 lambda: gauge.held_by([ready.pid]),
             )
+        except EndpointLost as error:
+            # two engines may be up: the error tells the address of the one that it is about
+            if f"{ready.root} " not in error.message:
+                raise
+            raise EndpointLost(f"model {name!r}: {error.message}", hint=f"see {process.log.path}") from error
         finally:
             await asyncio.shield(process.stop())
 

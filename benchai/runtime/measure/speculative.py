@@ -6,6 +6,7 @@ Drafting pays where the drafts are mostly right and checking several tokens at o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -81,12 +82,18 @@ class Comparison:
         return all(first.setdefault(one.prompt, one.plain.text) == one.plain.text for one in self.pairs)
 
     @property
+    def repeated(self) -> bool:
+        """Whether the plain engine was asked again where replies differ: else nobody knows whether it is steady."""
+        asked = Counter(one.prompt + 1 for one in self.pairs)
+        return all(asked[prompt] > 1 for prompt in self.differing)
+
+    @property
     def verdict(self) -> Verdict:
         """What follows; replies that differ count only where the plain engine is steady itself."""
         if not self.drafted:
             return "unused"
         if self.differing and self.steady:
-            return "differs"
+            return "differs" if self.repeated else "undecided"
         if self.ratio.better:
             return "faster"
         return "slower" if self.ratio.worse else "undecided"
@@ -260,8 +267,10 @@ class _Bed:
         """One after the other, in each round."""
         pairs: list[Pair] = []
         for number in range(repeats):
-            old, version, old_mib = await self._alone(self.names[0])
-            new, _, new_mib = await self._alone(self.names[1])
+            # who goes first changes here as well
+            order = 1 if number % 2 == 0 else -1
+            sides = [await self._alone(name) for name in self.names[::order]]
+            (old, version, old_mib), (new, _, new_mib) = sides[::order]
             pairs += [Pair(place, *one) for place, one in enumerate(zip(old, new, strict=True))]
             progress(number + 1, repeats)
         return Comparison(version, False, old_mib, new_mib, tuple(pairs))
@@ -298,6 +307,8 @@ def sentence(found: Comparison, wanted: ModelConfig) -> str:
     if found.verdict == "differs":
         which = ", ".join(map(str, found.differing))
         return f"the replies differ (prompts {which}): drafting changes what the model writes here"
+    if found.verdict == "undecided" and found.differing and found.steady:
+        return "replies differ, and each was asked for once: more --repeats tell whether drafting is the reason"
     if found.verdict == "undecided":
         few = f"; fewer than {LEAST_PAIRS} pairs say nothing" if ratio.pairs < LEAST_PAIRS else ""
         return f"no difference beyond the noise: {span}{few}"

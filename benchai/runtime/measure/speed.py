@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from benchai.config import LoadedConfig, ModelConfig
+from benchai.errors import EndpointError, EndpointLost
 from benchai.events import Emit
 from benchai.runtime.background import in_background
 from benchai.runtime.fleet.slots import fingerprint
@@ -96,7 +97,8 @@ class Level:
 class ModelSpeed:
     """A measured model. ``settings`` and ``work`` are keys: equal ones mean equal settings and prompts.
 
-    ``memory_mib`` is what the engine held at the end, by device; ``devices`` are those it was placed on.
+    ``memory_mib`` is what the engine held at the end, by device; ``devices`` are those it was placed on. ``refused``
+    tells why there are fewer levels than were asked for, "" where all are there.
     """
 
     model: str
@@ -113,6 +115,7 @@ class ModelSpeed:
     slots: int
     context: int
     levels: tuple[Level, ...]
+    refused: str = ""
 
 
 def kind_of(model: ModelConfig) -> Kind:
@@ -135,16 +138,13 @@ async def measure(
 
     Raises:
         DoesNotFit: there is no memory for it beside what runs.
-        EngineError, ModelFileError, EndpointError: it does not start, or does not answer.
+        EngineError, ModelFileError, EndpointError: it does not start, or does not answer. What it refuses only at
+            several requests at a time, as they share its context, ends the levels there.
     """
     say(f"{name}: starting")
     async with started(loaded, name, emit) as rig:
         kind = kind_of(rig.settings)
-        await _warm_up(rig, kind, work)
-        levels = []
-        for concurrent in work.concurrent:
-            say(f"{name}: {concurrent} at a time")
-            levels.append(await _level(rig, kind, work, concurrent))
+        levels, refused = await _levels(rig, kind, work, say)
         file = Path(rig.plan.file or "")
         return ModelSpeed(
             model=name,
@@ -161,7 +161,25 @@ async def measure(
             slots=rig.ready.slots,
             context=rig.ready.n_ctx,
             levels=tuple(levels),
+            refused=refused,
         )
+
+
+async def _levels(rig: Rig, kind: Kind, work: Work, say: Callable[[str], None]) -> tuple[list[Level], str]:
+    levels: list[Level] = []
+    for concurrent in work.concurrent:
+        try:
+            if not levels:
+                await _warm_up(rig, kind, work)
+            say(f"{rig.model}: {concurrent} at a time")
+            levels.append(await _level(rig, kind, work, concurrent))
+        except EndpointLost:
+            raise
+        except EndpointError as error:
+            if not levels:
+                raise
+            return levels, f"{concurrent} at a time: {error.message}; all requests share the context"
+    return levels, ""
 
 
 def settings_key(rig: Rig) -> str:

@@ -12,6 +12,7 @@ import httpx
 
 from benchai.errors import EndpointError, EndpointLost
 from benchai.runtime.http import local_client
+from benchai.runtime.measure.request import message_of
 
 IDLE_SECONDS = 300.0
 
@@ -63,7 +64,7 @@ async def _ask(client: httpx.AsyncClient, root: str, kind: str, text: str) -> An
     seconds = time.perf_counter() - began
     if response.status_code != httpx.codes.OK:
         raise EndpointError(
-            f"the engine refused the text: {response.text[:200]}", hint="are the texts too long for it?"
+            f"the engine refused the text: {message_of(response.content)}", hint="are the texts too long for it?"
         )
     usage = response.json().get("usage", {})
     return Answered(seconds, int(usage.get("prompt_tokens", 0)))

@@ -25,6 +25,7 @@ from benchai.runtime.placement.model_info import ModelInfo, read_model_info
 from benchai.runtime.placement.moe import (
     expert_layers,
     layers_in_ram,
+    left_bytes,
     parts_mib,
     split_claims,
     split_layers,
@@ -135,7 +136,8 @@ class MemoryBook:
             assert info is not None
             on_gpu, kept = parts_mib(info, total, count, model.override_tensors)
             on_gpu = self._measured.get(key, _kind(count)) or on_gpu
-            yield from split_claims(on_gpu, kept + overhead, count, gpus, totals)
+            left = left_bytes(info, count, model.override_tensors)
+            yield from split_claims(on_gpu, kept + overhead, count, gpus, totals, left)
 
     def _may_use_gpu(self, model: ModelConfig, engine: Engine) -> bool:
         if model.placement == "cpu" or model.gpu_layers == 0:
@@ -244,7 +246,8 @@ def check_experts(name: str, model: ModelConfig, info: ModelInfo | None) -> None
 
 def _splits(model: ModelConfig) -> bool:
     """Whether the planner may put experts into RAM: not where the user or the engine splits the model."""
-    return model.cpu_moe == "auto" and not model.hybrid and not user_splits(model.extra_args)
+    chosen = model.hybrid or model.override_tensors or user_splits(model.extra_args)
+    return model.cpu_moe == "auto" and not chosen
 
 
 def _kind(layers: int) -> str:

@@ -8,7 +8,7 @@ Trap"), and the seed's row for mixtures of experts. The engine's part is ``--n-c
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchai.config.tensors import in_ram
@@ -18,6 +18,7 @@ from benchai.runtime.placement.model_info import EXPERTS, ModelInfo
 MIB = 1024 * 1024
 #: So many splits are offered at most: between them the next larger part goes to RAM.
 STEPS = 8
+_BLOCK = re.compile(r"blk\.(\d+)\.")
 #: Flags by which the user splits the model; the planner then leaves it alone.
 _OWN = {"-cmoe", "--cpu-moe", "-ncmoe", "--n-cpu-moe", "-ot", "--override-tensor", "-ncffn", "--n-cpu-ffn"}
 
@@ -53,10 +54,13 @@ def kept_bytes(info: ModelInfo, layers: int, overrides: Sequence[str] = ()) -> i
         layers: The experts of so many first layers.
         overrides: Entries ``pattern=buffer``; the first that matches a tensor counts, before the experts.
     """
-    if not overrides:
-        return sum(info.expert_bytes[:layers])
+    return sum(size for _, size in _kept(info, layers, overrides))
+
+
+def _kept(info: ModelInfo, layers: int, overrides: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The tensors that stay in RAM, and their bytes."""
     rules = [(re.compile(entry.rpartition("=")[0]), in_ram(entry) is not None) for entry in overrides]
-    return sum(size for name, size in info.tensors if _stays(name, layers, rules))
+    return ((name, size) for name, size in info.tensors if _stays(name, layers, rules))
 
 
 def _stays(name: str, layers: int, rules: Sequence[tuple[re.Pattern[str], bool]]) -> bool:
@@ -67,17 +71,17 @@ def _stays(name: str, layers: int, rules: Sequence[tuple[re.Pattern[str], bool]]
     return found is not None and int(found[1]) < layers
 
 
-def staging_bytes(info: ModelInfo, layers: int) -> int:
-    """Bytes on the GPU into which a large batch copies experts from RAM: one tensor at a time (ggml-backend.cpp)."""
-    moved = (size for name, size in info.tensors if (found := EXPERTS.match(name)) and int(found[1]) < layers)
-    return max(moved, default=0)
+def staging_bytes(info: ModelInfo, layers: int, overrides: Sequence[str] = ()) -> int:
+    """Bytes on the GPU into which a large batch copies weights from RAM: one tensor at a time (ggml-backend.cpp)."""
+    return max((size for _, size in _kept(info, layers, overrides)), default=0)
 
 
 def parts_mib(info: ModelInfo, whole_mib: int, layers: int, overrides: Sequence[str] = ()) -> tuple[int, int]:
     """MiB on the GPU and of weights in RAM, of a model that takes ``whole_mib`` with all its layers on the GPU."""
     kept = kept_bytes(info, layers, overrides)
-    staging = staging_bytes(info, layers)
-    return whole_mib - kept // MIB + -(-staging // MIB), -(-kept // MIB)
+    # rounded together: of more layers in RAM the GPU never holds more
+    freed = kept - staging_bytes(info, layers, overrides)
+    return whole_mib - freed // MIB, -(-kept // MIB)
 
 
 def split_layers(info: ModelInfo, whole_mib: int, room_mib: int, overrides: Sequence[str] = ()) -> list[int]:
@@ -104,12 +108,43 @@ def split_table(info: ModelInfo, whole_mib: int) -> list[dict[str, int]]:
 
 
 def split_claims(
-    gpu_mib: int, ram_mib: int, layers: int, gpus: Sequence[str], totals: Mapping[str, int]
+    gpu_mib: int,
+    ram_mib: int,
+    layers: int,
+    gpus: Sequence[str],
+    totals: Mapping[str, int],
+    left: Sequence[int],
 ) -> Iterator[ExpertsInRam]:
-    """The claims of one split: one GPU each, then all of them together by their size."""
+    """The claims of one split: one GPU each, then all of them together; ``left`` is what ``left_bytes`` tells."""
     for gpu in gpus:
         yield ExpertsInRam({gpu: gpu_mib, "cpu": ram_mib}, layers)
-    room = sum(totals.get(gpu, 0) for gpu in gpus)
+    sizes = [totals.get(gpu, 0) for gpu in gpus]
+    room = sum(sizes)
     if len(gpus) > 1 and room:
-        shares = {gpu: -(-gpu_mib * totals.get(gpu, 0) // room) for gpu in gpus}
+        shares = dict(zip(gpus, _shares(gpu_mib, sizes, left), strict=True))
         yield ExpertsInRam(shares | {"cpu": ram_mib}, layers)
+
+
+def left_bytes(info: ModelInfo, layers: int, overrides: Sequence[str] = ()) -> list[int]:
+    """Bytes of each layer's weights that go to a GPU; arguments as for ``kept_bytes``."""
+    left = list(info.layer_bytes)
+    for name, size in _kept(info, layers, overrides):
+        found = _BLOCK.match(name)
+        if found is not None and int(found[1]) < len(left):
+            left[int(found[1])] -= size
+    return left
+
+
+def _shares(gpu_mib: int, sizes: Sequence[int], left: Sequence[int]) -> list[int]:
+    """MiB of each GPU of these sizes.
+
+    The engine deals whole layers out by the sizes, however much of a layer stays in RAM (llama.cpp,
+    src/llama-model.cpp): the first, without their experts, weigh little on the first GPU, the others much on the last.
+    """
+    ends = [sum(sizes[: place + 1]) / sum(sizes) for place in range(len(sizes))]
+    dealt = [0] * len(sizes)
+    for layer, size in enumerate(left):
+        # the output counts as one more layer
+        dealt[bisect_right(ends, layer / (len(left) + 1))] += size
+    rest = max(0, gpu_mib - sum(left) // MIB)
+    return [-(-rest * size // sum(sizes)) + -(-own // MIB) for size, own in zip(sizes, dealt, strict=True)]

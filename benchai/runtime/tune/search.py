@@ -28,7 +28,8 @@ class Search:
         """Run a trial; settings that are refused, or do not fit, are given up with their reason.
 
         Raises:
-            BenchAIError: not for what the trial changes.
+            EngineError: the model as it is cannot be measured.
+            BenchAIError: the trials cannot be kept.
         """
         try:
             model = changed(self.model, trial.change)
@@ -38,7 +39,12 @@ class Search:
             await self.reference.start_again()
             return await self._started(trial, model)
         except (EngineError, EndpointError, ConfigError) as error:
-            return trial.given_up(error.message)
+            if trial.change:
+                return trial.given_up(error.message)
+            # comes again: without its figures the others have nothing to be compared with
+            trial.broken_off()
+            told = f"the model as it is cannot be measured: {error.message}"
+            raise EngineError(told, hint=error.hint or "see its log, and the prompts") from error
         except BaseException:
             trial.broken_off()
             raise

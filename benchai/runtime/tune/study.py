@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -19,17 +18,12 @@ from filelock import FileLock, Timeout
 
 from benchai.config import ModelConfig, paths
 from benchai.errors import BenchAIError, Conflict
-from benchai.runtime.measure.paired import LEAST_PAIRS, compare
+from benchai.runtime.tune.pruning import pruner
 from benchai.runtime.tune.space import Change, Knob, change_of, labels_of
 
 if TYPE_CHECKING:
     import optuna
 
-#: A trial is given up when its steps were more than so much dearer than those of the best one, beyond doubt: what was
-#: measured at another time may differ by less for other reasons.
-WORSE = 1.1
-#: ... or each of them by so much from the beginning.
-HOPELESS, LEAST_STEPS = 2.0, 3
 #: So many proposals in a row that were tried already: nothing new is left.
 MOST_REPEATS = 12
 STARTUP_TRIALS = 8
@@ -138,35 +132,10 @@ def _loaded(storage: optuna.storages.RDBStorage, seed: int) -> optuna.Study:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = optuna.create_study(storage=storage, study_name=NAME, load_if_exists=True, pruner=_pruner())
+        study = optuna.create_study(storage=storage, study_name=NAME, load_if_exists=True, pruner=pruner())
     # the same seed again would propose what it proposed before the end
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=STARTUP_TRIALS)
     return study
-
-
-def _pruner() -> optuna.pruners.BasePruner:
-    import optuna
-
-    class PairedPruner(optuna.pruners.BasePruner):
-        """Compares the steps of a trial with the same steps of the best one."""
-
-        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-            with contextlib.suppress(ValueError):
-                return is_hopeless(study.best_trial.intermediate_values, trial.intermediate_values)
-            return False
-
-    return PairedPruner()
-
-
-def is_hopeless(best: Mapping[int, float], now: Mapping[int, float]) -> bool:
-    """Whether the steps of a trial so far say that it will not become the best one; costs by step."""
-    shared = sorted(best.keys() & now.keys())
-    if len(shared) < LEAST_STEPS:
-        return False
-    ratio = compare([best[step] for step in shared], [now[step] for step in shared])
-    if len(shared) < LEAST_PAIRS:
-        return min(now[step] / best[step] for step in shared) > HOPELESS
-    return ratio.low > WORSE
 
 
 class Study:
@@ -188,9 +157,10 @@ class Study:
         for trial in left:
             self._study.set_user_attr(f"ended_{trial.number}", "the tune ended in the middle of it")
             self._study.tell(trial.number, state=TrialState.FAIL)
-            if not trial.user_attrs.get("again"):
-                # it may have ended before it had asked for all of them
-                params = trial.system_attrs.get("fixed_params", {}) | trial.params
+            # it may have ended before it had asked for all of them
+            params = trial.system_attrs.get("fixed_params", {}) | trial.params
+            # only settings that are tried may be what killed it
+            if not trial.user_attrs.get("again") or not change_of(params, self._model):
                 self._study.enqueue_trial(params, user_attrs={"again": True})
         return len(left)
 
@@ -201,16 +171,31 @@ class Study:
                 self._study.enqueue_trial(labels_of(self._space, change))
 
     def next(self) -> Trial | None:
-        """The next trial that is not one that was measured before; None when nothing new is proposed."""
+        """The next trial that is not one that was measured before; None when nothing new is proposed.
+
+        The model as it is comes before all others: they are measured beside it.
+        """
+        from optuna.trial import TrialState
+
         for _ in range(MOST_REPEATS):
             trial = self._study.ask()
             labels = {knob.name: str(trial.suggest_categorical(knob.name, knob.labels)) for knob in self._space}
             change = change_of(labels, self._model)
+            if change and self._base_waits():
+                self._study.tell(trial, state=TrialState.FAIL)
+                self._study.enqueue_trial(labels)
+                continue
             known = self._known(change)
             if known is None:
                 return Trial(self._study, trial, change)
             self._tell_again(trial, known)
         return None
+
+    def _base_waits(self) -> bool:
+        from optuna.trial import TrialState
+
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return any(not change_of(one.system_attrs.get("fixed_params", {}), self._model) for one in waiting)
 
     def _known(self, change: Change) -> Attempt | None:
         return next((one for one in self.attempts() if one.change == change), None)
@@ -257,6 +242,7 @@ class Trial:
         self._trial = trial
         self.number = trial.number
         self.change = change
+        self._end: Attempt | None = None
 
     def report(self, step: int, cost: float) -> bool:
         """Note the cost of a step in seconds; True when the rest is not worth measuring."""
@@ -267,19 +253,25 @@ class Trial:
         """It was measured to the end."""
         assert math.isfinite(cost)
         self._study.tell(self._trial, cost)
-        return Attempt(self.number, self.change, cost)
+        self._end = Attempt(self.number, self.change, cost)
+        return self._end
 
     def given_up(self, reason: str) -> Attempt:
         """It was not measured to the end, and will not be."""
         from optuna.trial import TrialState
 
-        self._trial.set_user_attr("reason", reason)
-        self._study.tell(self._trial, state=TrialState.PRUNED)
-        return Attempt(self.number, self.change, None, reason)
+        # what happens while its engine is stopped changes nothing
+        if self._end is None:
+            self._trial.set_user_attr("reason", reason)
+            self._study.tell(self._trial, state=TrialState.PRUNED)
+            self._end = Attempt(self.number, self.change, None, reason)
+        return self._end
 
     def broken_off(self) -> None:
-        """The tune ends now; the trial comes again when it goes on."""
+        """The tune ends now; a trial that was under way comes again when it goes on."""
         from optuna.trial import TrialState
 
+        if self._end is not None:
+            return
         self._study.tell(self._trial, state=TrialState.FAIL)
         self._study.enqueue_trial(self._trial.params)

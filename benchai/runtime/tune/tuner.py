@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 
 from benchai.config import LoadedConfig, ModelConfig
-from benchai.errors import EngineError, UsageError
+from benchai.config.section import Section
+from benchai.errors import UsageError
 from benchai.runtime.background import in_background
 from benchai.runtime.fleet.slots import fingerprint
 from benchai.runtime.measure.prompts import Prompts
@@ -107,8 +108,13 @@ class Tuner:
                 self._tell_taken_up(study)
                 reference.is_worth(study.costs_of({}))
                 await self._search(study, reference)
+                await reference.stop()
+                # still under the lock: another tune of these trials would disturb the proof
+                return await self._proved()
         finally:
             await reference.stop()
+
+    async def _proved(self) -> Recommendation:
         finish = Finish(self._pairing, self.model, self._space, self._timing, self._spent, self.listen)
         change, comparison = await finish.best(self.attempts)
         return self._recommendation(change, comparison)
@@ -173,12 +179,12 @@ class Tuner:
                 return
             attempt = await search.run(trial)
             self.attempts.append(attempt)
-            if not attempt.change and attempt.cost is None:
-                raise EngineError(f"the model as it is cannot be measured: {attempt.reason}", hint="see its log")
             self._say(f"{said(attempt.change)}: {_figure(attempt)}")
 
     def _recommendation(self, change: Change, comparison: Comparison | None) -> Recommendation:
         better, reason = verdict(change, comparison, LEAST_GAIN)
+        if not any(one.change for one in self.attempts):
+            reason = "nothing else was tried; more --minutes or --trials try more"
         return Recommendation(
             role=self.role,
             model=self.name,
@@ -191,7 +197,7 @@ class Tuner:
             change=change if better else {},
             tried=change,
             reason=reason,
-            was={key: value_of(self.model, key) for key in change},
+            was={key: _plain(value_of(self.model, key)) for key in change},
             comparison=comparison,
             attempts=tuple(self.attempts),
             seconds=self._spent(),
@@ -207,6 +213,10 @@ def _text_roles(loaded: LoadedConfig) -> list[str]:
     models = loaded.config.models
     ours = {name for name, one in models.items() if not (one.remote or one.embedding or one.rerank)}
     return [role for role, name in loaded.config.role_map().items() if name in ours]
+
+
+def _plain(value: object) -> object:
+    return value.model_dump() if isinstance(value, Section) else value
 
 
 def _figure(attempt: Attempt) -> str:
