@@ -28,7 +28,7 @@ def synthetic(path: Path, width: int = 768, layers: int = 12) -> Path:
     writer.add_rope_freq_base(10_000.0)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_file_type(int(gguf.LlamaFileType.MOSTLY_Q8_0))
-    words = _copy_tokenizer(writer)
+    words = copy_tokenizer(writer)
     _add_tensors(writer, width, wide, layers, words)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -37,7 +37,7 @@ def synthetic(path: Path, width: int = 768, layers: int = 12) -> Path:
     return path
 
 
-def _copy_tokenizer(writer: gguf.GGUFWriter) -> int:
+def copy_tokenizer(writer: gguf.GGUFWriter) -> int:
     """Copy all ``tokenizer.*`` keys; the number of tokens."""
     reader = gguf.GGUFReader(TINY)
     for key, entry in reader.fields.items():

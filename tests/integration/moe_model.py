@@ -7,7 +7,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from tests.conftest import TINY
+from benchmarks.synthetic_model import copy_tokenizer
 
 LAYERS, EXPERTS, USED, WIDTH, HEAD, INNER = 3, 16, 2, 128, 32, 256
 
@@ -28,22 +28,13 @@ def write_moe(path: Path) -> Path:
     writer.add_value_length(HEAD)
     writer.add_rope_freq_base(10_000.0)
     writer.add_layer_norm_rms_eps(1e-6)
-    words = _copy_tokenizer(writer)
+    words = copy_tokenizer(writer)
     _add_tensors(writer, words)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
-
-
-def _copy_tokenizer(writer: gguf.GGUFWriter) -> int:
-    reader = gguf.GGUFReader(TINY)
-    for key, entry in reader.fields.items():
-        if key.startswith("tokenizer."):
-            kind, *inner = entry.types
-            writer.add_key_value(key, entry.contents(), kind, inner[0] if inner else None)
-    return len(reader.fields["tokenizer.ggml.tokens"].contents())
 
 
 def _add_tensors(writer: gguf.GGUFWriter, words: int) -> None:
