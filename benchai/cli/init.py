@@ -71,6 +71,8 @@ def _with_models(
     from benchai.runtime.advise.yaml_text import as_yaml
 
     print_table(advice)
+    for choice in advice.choices:
+        _tell(f"licence of {choice.entry.title}: {choice.entry.licence}")
     missing = _missing(advice, files)
     if not download:
         _agree(yes, f"write {target}")
@@ -204,8 +206,9 @@ def _tell_shadow(target: Path) -> None:
 
     try:
         used = find_config()
-    except ConfigError:
-        used = None
+    except ConfigError as error:
+        _tell(f"warning: {error.message}; this one with --config {target}")
+        return
     if used is not None and not (used.exists() and used.samefile(target)):
         _tell(f"warning: here {used} is used; this one with --config {target}")
 

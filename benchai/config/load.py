@@ -7,7 +7,7 @@ built-in default. ``BENCHAI_SECTION__KEY=value`` in the environment overrides si
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -231,14 +231,24 @@ def _check_roles(config: Config, source: Source) -> None:
             for place, model in enumerate(models)
             if model not in config.models
         ]
-    problems += [
-        Problem(source.mark(at), ".".join(map(str, at)), repr(model), "it is the role's own model", "name a copy of it")
-        for role, models in config.router.copies.items()
-        for place, model in enumerate(models)
-        if model == config.role_map().get(role) and (at := ("router", "copies", role, place))
-    ]
+    problems += _odd_copies(config, source)
     if problems:
         raise error_of(problems)
+
+
+def _odd_copies(config: Config, source: Source) -> Iterator[Problem]:
+    for role, models in config.router.copies.items():
+        served = config.role_map().get(role, "")
+        own = config.models.get(served)
+        for place, name in enumerate(models):
+            at, model = ("router", "copies", role, place), config.models.get(name)
+            if own is None or model is None:
+                continue
+            found = "it is the role's own model" if name == served else None
+            if (model.embedding, model.rerank) != (own.embedding, own.rerank) and not (own.remote or model.remote):
+                found = "it serves something else than the role's own model (embedding, rerank)"
+            if found is not None:
+                yield Problem(source.mark(at), ".".join(map(str, at)), repr(name), found, "name a copy of it")
 
 
 def _unknown(source: Source, loc: Loc, value: str | None, message: str, hint: str) -> Problem:

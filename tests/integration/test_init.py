@@ -58,6 +58,8 @@ def models(folder: Path) -> list[str]:
 def test_nothing_happens_without_consent(tmp_path: Path, env: Mapping[str, str]) -> None:
     done = init(tmp_path, env, *SMALL)
     done.refused("this would fetch", "--yes")
+    # before anybody agrees
+    assert "licence of Qwen2.5 7B: Apache-2.0" in done.err
     assert "to fetch: bartowski/Qwen2.5-7B-Instruct-GGUF:Qwen2.5-7B-Instruct-Q5_K_M.gguf, 2.5 MiB" in done.err
     assert not (tmp_path / "home").exists()
 

@@ -111,6 +111,9 @@ class Forward:
         return np.asarray(x @ self.weights[f"{name}.weight"].T)
 
 
+ACCENTS = "def größe(élève): return 'Gruß für zwölf 漢字 😀'\n" * 6
+
+
 async def test_an_engine_tells_the_perplexity_that_the_weights_give(tmp_path: Path) -> None:
     window, count = 128, 150
     config = loaded(tmp_path, {"models": {"tiny": settings()}, "roles": {"general": "tiny"}})
@@ -124,6 +127,10 @@ async def test_an_engine_tells_the_perplexity_that_the_weights_give(tmp_path: Pa
             tokens = answer.json()["tokens"]
             # with the slots of the engine, one after the other, and token by token: the same
             single = await _one_by_one(client, cut(tokens, None, 5, window)[0])
+            # characters of several tokens: an engine tells of no token that ends within one
+            answer = await client.post("/tokenize", json={"content": ACCENTS, "add_special": False})
+            [accents] = cut(answer.json()["tokens"], None, 24, 64)
+            whole = await perplexity(root, ACCENTS, 24, window=64)
         with pytest.raises(UsageError, match=r"too short: \d+ of its tokens would count"):
             await perplexity(root, "return", count)
     assert found.logprobs[:5] == pytest.approx(single, abs=0.02)
@@ -135,6 +142,8 @@ async def test_an_engine_tells_the_perplexity_that_the_weights_give(tmp_path: Pa
         for value in forward.logprobs([*one.context, *one.targets])[len(one.context) - 1 :]
     ]
     assert len(expected) == len(found.logprobs) == count
+    parts = forward.logprobs([*accents.context, *accents.targets])[len(accents.context) - 1 :]
+    assert whole.logprobs == pytest.approx([float(one) for one in parts], abs=0.2)
     # the engine keeps K and V in 16 bits
     assert found.logprobs == pytest.approx(expected, abs=0.1)
     assert found.value == pytest.approx(float(np.exp(-np.mean(expected))), rel=0.01)

@@ -48,6 +48,26 @@ def test_the_narrowest_of_all_groups_above_counts(tmp_path: Path) -> None:
     assert seen(tmp_path, "0::/a/b\n") == Room(300, 50)
 
 
+def test_where_a_group_is_slowed_down_counts_like_its_limit(tmp_path: Path) -> None:
+    group(tmp_path, "max", "100")
+    (tmp_path / "memory.high").write_text("300\n")
+    assert seen(tmp_path, "0::/\n") == Room(300, 200)
+    (tmp_path / "memory.max").write_text("250\n")
+    assert seen(tmp_path, "0::/\n") == Room(250, 150)
+
+
+def test_mapped_weights_in_use_can_be_dropped_as_well(tmp_path: Path) -> None:
+    group(tmp_path, "400", "350", 50)
+    with (tmp_path / "memory.stat").open("a") as stat:
+        stat.write("active_file 200\ninactive_anon 30\n")
+    assert seen(tmp_path, "0::/\n") == Room(400, 300)
+
+
+def test_a_controller_may_share_its_hierarchy(tmp_path: Path) -> None:
+    group(tmp_path / "memory" / "x", "350", "100", 0, V1)
+    assert seen(tmp_path, "4:hugetlb,memory:/x\n") == Room(350, 250)
+
+
 def test_the_first_version_of_groups(tmp_path: Path) -> None:
     group(tmp_path / "memory" / "docker" / "x", "350", "100", 20, V1)
     group(tmp_path / "cpu" / "docker" / "x", "1", "1", 0, V1)

@@ -271,3 +271,12 @@ def test_copies_that_cannot_be(tmp_path: Path, copies: dict[str, list[str]], sai
     with pytest.raises(ConfigError) as caught:
         configured(tmp_path, copies=copies)
     assert said in str(caught.value)
+
+
+def test_a_copy_serves_the_same(tmp_path: Path) -> None:
+    models = {"code": {"file": "a.gguf"}, "embed": {"file": "b.gguf", "embedding": True}}
+    file = tmp_path / "benchai.yaml"
+    file.write_text(json.dumps({"models": models, "router": {"copies": {"code": ["embed"]}}}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"copies.code.0 = 'embed': it serves something else") as caught:
+        load_config(file, {})
+    assert caught.value.exit_code == 2

@@ -197,7 +197,9 @@ def test_encoders_and_projectors_predict_no_text() -> None:
 def test_a_text_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"caf\xe9")
     (tmp_path / "empty").write_text(" \n")
-    for name, words in (("none", "No such file"), ("latin", "utf-8"), ("empty", "is empty"), (".", "directory")):
+    (tmp_path / "zero").write_bytes(b"a\0b")
+    faults = [("none", "No such file"), ("latin", "utf-8"), ("empty", "is empty"), (".", "directory"), ("zero", "zero")]
+    for name, words in faults:
         with pytest.raises(UsageError, match=words):
             read_text(tmp_path / name)
 

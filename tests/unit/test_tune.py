@@ -24,7 +24,7 @@ from benchai.runtime.tune.search import value
 from benchai.runtime.tune.space import Goal, Situation, first_tries, knobs
 from benchai.runtime.tune.study import Attempt, opened, study_file
 from benchai.runtime.tune.trial import Load, Step, cost, load_of, same_replies
-from benchai.runtime.tune.tuner import PROOF_ROUNDS, Options, Tuner
+from benchai.runtime.tune.tuner import PROOF_ROUNDS, Options, Tuner, files_beside
 
 MODEL = ModelConfig(file="a.gguf")
 SITUATION = Situation(MODEL, on_gpu=False, cores=8, logical=16, layers=32, slots=2, goal="latency")
@@ -211,6 +211,17 @@ def test_a_damaged_file_is_told(tmp_path: Path) -> None:
 def test_other_figures_are_kept_in_another_file() -> None:
     assert study_file("a/b", {"goal": "latency"}) != study_file("a/b", {"goal": "throughput"})
     assert study_file("a/b", {"goal": "latency"}).name.startswith("a_b-")
+
+
+def test_another_draft_of_the_same_name_is_another_tune(tmp_path: Path) -> None:
+    file, draft = tmp_path / "benchai.yaml", tmp_path / "d.gguf"
+    file.write_text("models: {general: {file: a.gguf, draft: {file: d.gguf}}}")
+    found = []
+    for text in ("one", "two"):
+        draft.write_text(text)
+        found.append(files_beside(load_config(file), "general"))
+    assert [len(one) for one in found] == [1, 1]
+    assert found[0] != found[1]
 
 
 def comparison(*ratios: float, failed: str | None = None) -> Comparison:

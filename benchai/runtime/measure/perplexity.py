@@ -40,6 +40,8 @@ PATIENCE = 900.0
 _CHARACTERS = 16
 # ln of the smallest float above 0: the engine computes in float, and tells a probability of 0 as the lowest number
 _LEAST = math.log(2.0**-149)
+# tokens of a list in which one is looked for: what is likely, then all that a vocabulary may have
+_LISTS = (500, 2**20)
 SPARE = 8
 """Places of a context that stay free behind a window."""
 # of a normal distribution: 95 %
@@ -140,6 +142,8 @@ def read_text(file: Path | None) -> tuple[str, str]:
     except (OSError, ValueError) as error:
         hint = "give a text file in UTF-8"
         raise UsageError(f"the text {str(file)!r} cannot be read: {error}", hint=hint) from error
+    if "\0" in text:
+        raise UsageError(f"the text {str(file)!r} holds zero bytes", hint="give a text file in UTF-8")
     if not text.strip():
         raise UsageError(f"the text {str(file)!r} is empty", hint="give one of some pages")
     return text, "bundled text" if file is None else str(file)
@@ -176,6 +180,7 @@ class _Measurement:
         self._client, self._told = client, told
         self._done = self._total = 0
         self._by_grammar = True
+        self._letter: int | None = None
 
     async def run(self, text: str, tokens: int, window: int) -> Perplexity:
         props = await self._get("/props")
@@ -233,9 +238,26 @@ class _Measurement:
 
     async def _one(self, context: list[int], target: int, slot: int) -> float:
         found = await self._forced(context, [target], slot, logit_bias=[[target, 1e6]])
-        if found is None:
-            raise EndpointError("the engine tells no probabilities of tokens", hint="use a newer llama-server")
-        return found[0]
+        return found[0] if found is not None else await self._among(context, target, slot)
+
+    async def _among(self, context: list[int], target: int, slot: int) -> float:
+        """``ln p`` of one target from the list of all tokens.
+
+        A token that ends within a character is told of only so: as one of those that another could have been (the
+        text waits for whole characters, process_token in server-context.cpp).
+        """
+        if self._letter is None:
+            self._letter = (await self._tokens("a"))[-1]
+        for many in _LISTS:
+            body = {"prompt": context, "n_predict": 1, "n_probs": many, "temperature": 0, "cache_prompt": True}
+            forced = {"id_slot": slot, "logit_bias": [[self._letter, 1e6]]}
+            answer = await self._client.post("/completion", json=body | forced)
+            _checked(answer)
+            told = [row for one in answer.json().get("completion_probabilities", []) for row in one["top_logprobs"]]
+            for row in told:
+                if row["id"] == target:
+                    return max(float(row["logprob"]), _LEAST)
+        raise EndpointError("the engine tells no probabilities of tokens", hint="use a newer llama-server")
 
     async def _forced(self, context: list[int], targets: Sequence[int], slot: int, **by: Any) -> list[float] | None:
         """``ln p`` of the targets; None where the engine can't be brought to write them."""

@@ -25,13 +25,15 @@ class Room:
 
 @dataclass(frozen=True)
 class _Files:
-    limit: str
+    limits: tuple[str, ...]
     used: str
-    droppable: str
+    droppable: tuple[str, ...]
 
 
-_V2 = _Files("memory.max", "memory.current", "inactive_file")
-_V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+# above memory.high nothing is killed, but all are slowed down; of a file's pages the active ones can go as well: they
+# may be the weights of an engine, which the claims count already
+_V2 = _Files(("memory.max", "memory.high"), "memory.current", ("inactive_file", "active_file"))
+_V1 = _Files(("memory.limit_in_bytes",), "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
 
 
 def narrowed(total: int, free: int, groups: Path = GROUPS, own: Path = OWN) -> Room:
@@ -45,7 +47,7 @@ def _folders(groups: Path, own: Path) -> Iterator[tuple[Path, _Files]]:
     with contextlib.suppress(OSError, ValueError):
         for line in own.read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers not in ("", "memory"):
+            if controllers and "memory" not in controllers.split(","):
                 continue
             root, files = (groups / "memory", _V1) if controllers else (groups, _V2)
             inner = Path(path.lstrip("/"))
@@ -54,9 +56,11 @@ def _folders(groups: Path, own: Path) -> Iterator[tuple[Path, _Files]]:
 
 
 def _room(folder: Path, files: _Files) -> Room | None:
-    limit, used = _number(folder / files.limit), _number(folder / files.used)
-    if limit is None or used is None:
+    limits = [limit for name in files.limits if (limit := _number(folder / name)) is not None]
+    used = _number(folder / files.used)
+    if not limits or used is None:
         return None
+    limit = min(limits)
     return Room(limit, limit - max(0, used - _droppable(folder, files.droppable)))
 
 
@@ -67,10 +71,8 @@ def _number(file: Path) -> int | None:
     return None
 
 
-def _droppable(folder: Path, key: str) -> int:
+def _droppable(folder: Path, keys: tuple[str, ...]) -> int:
     with contextlib.suppress(OSError, ValueError):
-        for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(" ")
-            if name == key:
-                return int(value)
+        lines = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+        return sum(int(value) for name, _, value in (line.partition(" ") for line in lines) if name in keys)
     return 0

@@ -153,6 +153,7 @@ class Tuner:
         return {
             "measure": MEASURE,
             "file": fingerprint(_file(rig)),
+            "beside": files_beside(self.loaded, self.name),
             "engine": rig.engine_version,
             "settings": self.model.model_dump(exclude={"ttl", "keep", "port", "host"}),
             "slots": self._situation.slots,
@@ -207,6 +208,12 @@ class Tuner:
 
 def _file(rig: Rig) -> Path:
     return Path(str(rig.plan.file))
+
+
+def files_beside(loaded: LoadedConfig, name: str) -> list[str]:
+    """Fingerprints of the files that a model has besides its own: draft, projector, adapters, template."""
+    files = [loaded.resolve(file) for key, file in loaded.config.models[name].files() if key != "file"]
+    return [fingerprint(file) for file in files if file.is_file()]
 
 
 def _text_roles(loaded: LoadedConfig) -> list[str]:
