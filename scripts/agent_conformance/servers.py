@@ -49,7 +49,7 @@ class Server:
     headers: Mapping[str, str]
 
     def client(self) -> httpx.Client:
-        """A client; each call may take two minutes, and has a connection of its own, which no server closes under it."""
+        """A client; a call may take two minutes, and has a connection of its own, which no server closes under it."""
         limits = httpx.Limits(max_keepalive_connections=0)
         return httpx.Client(base_url=self.url, headers=self.headers, timeout=120, limits=limits, trust_env=False)
 

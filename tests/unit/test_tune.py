@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from benchai.cli.tune import _tell
 from benchai.config import ModelConfig, load_config
 from benchai.errors import BenchAIError, Conflict, EndpointError, UsageError
 from benchai.runtime.measure.prompts import Prompts
@@ -301,6 +303,17 @@ def test_the_report_tells_old_and_new_values(tmp_path: Path) -> None:
     assert yaml.safe_load(yaml_lines(found)) == {"models": {"coder": {"threads": 4, "draft": {"max_tokens": 8}}}}
     assert save(found).read_text(encoding="utf-8") == text
     assert found.as_json()["comparison"]["ratio"]["pairs"] == 6
+
+
+def test_a_result_is_told_though_the_report_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    _tell(recommendation(study=tmp_path / "file" / "x.sqlite"), json=True)
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert (found["change"]["threads"], found["report"]) == (4, None)
+    assert "warning: the report" in told.err
 
 
 def test_a_recommendation_to_keep_changes_nothing() -> None:
