@@ -50,12 +50,16 @@ class LoadedConfig:
         """
         if file.startswith(BUILTIN):
             return Path(__file__).parent.parent / "models" / f"{Path(file.removeprefix(BUILTIN)).name}.gguf"
+        candidates = self.places(file)
+        return next((found for found in candidates if paths.is_file(found)), candidates[0])
+
+    def places(self, file: str) -> list[Path]:
+        """Where a path of the configuration is looked for, in that order; an absolute one stands alone."""
         path = paths.expand(file)
         folders = [self.folder, paths.models_dir()]
         if self.config.models_dir:
             folders.insert(1, self.folder / paths.expand(self.config.models_dir))
-        candidates = [folder / path for folder in folders]
-        return next((found for found in candidates if paths.is_file(found)), candidates[0]).absolute()
+        return list(dict.fromkeys((folder / path).absolute() for folder in folders))
 
     def model_file(self, name: str) -> Path | None:
         """The GGUF of a model, there or not; None for a remote endpoint, or a hub file that is not cached."""
@@ -262,7 +266,9 @@ def file_warnings(loaded: LoadedConfig, source: Source) -> list[str]:
         for key, file in model.files():
             if not paths.is_file(loaded.resolve(file)):
                 where = source.mark(("models", name, key.partition(".")[0]))
-                found.append(f"{where}: models.{name}.{key} = {file!r}: missing, looked for as {loaded.resolve(file)}")
+                looked = [loaded.resolve(file)] if file.startswith(BUILTIN) else loaded.places(file)
+                places = " and ".join(map(str, looked))
+                found.append(f"{where}: models.{name}.{key} = {file!r}: missing, looked for as {places}")
     return found
 
 

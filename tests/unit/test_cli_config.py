@@ -258,3 +258,11 @@ def test_help_and_version(cli: Any) -> None:
     assert cli("--version").out == f"{benchai.__version__}\n"
     text = cli("--help").out
     assert all(name in text for name in ("run", "workflows", "doctor", "config", "fleet", "threads"))
+
+
+def test_a_missing_file_is_told_with_every_place_where_it_was_looked_for(cli: Any, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    done = cli("config", "check", "-c", write(tmp_path, f"models_dir: {weights}\nmodels: {{code: {{file: a.gguf}}}}\n"))
+    assert f"missing, looked for as {tmp_path / 'a.gguf'} and {weights / 'a.gguf'} and " in done.err
+    done = cli("config", "check", "-c", write(tmp_path, "models: {code: {file: /no/a.gguf}}\n"))
+    assert done.err.rstrip().endswith("missing, looked for as /no/a.gguf")
