@@ -59,13 +59,13 @@ TASKS: dict[str, Callable[[Draw], Conversation]] = {
 
 # What training shows: threads hold every kind of question, so they stand for most of the agent's rows.
 MIXTURE: dict[Callable[[Draw], Conversation], float] = {
-    lambda draw: react.thread(draw, "chat", CHAT, 1, 3): 9.6,
+    lambda draw: react.thread(draw, "chat", CHAT, 1, 3): 20.0,
     react.without_tools: 0.6,
     _single("files", files.files): 1.2,
-    _single("tool", other_tools.invented): 2.2,
+    _single("tool", other_tools.invented): 3.4,
     _single("refused", react.refused): 1.0,
     planning.plan: 2.0,
-    planning.orchestrate: 2.4,
+    planning.orchestrate: 3.4,
     planning.merge: 1.6,
     _single("sub-task", subtask.subtask): 0.5,
     coding.write: 2.0,
@@ -73,9 +73,9 @@ MIXTURE: dict[Callable[[Draw], Conversation], float] = {
     coding.repair: 1.4,
     coding.review: 2.6,
     writing.draft: 1.2,
-    writing.criticise: 2.4,
+    writing.criticise: 5.6,
     writing.revise: 2.0,
-    writing.evaluate: 3.2,
+    writing.evaluate: 4.6,
     picture.picture: 1.6,
 }
 
