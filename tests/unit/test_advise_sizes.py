@@ -103,7 +103,7 @@ def test_projectors() -> None:
 def test_every_entry_can_be_told_apart_and_names_its_source() -> None:
     assert len(ENTRIES) == len(catalogue())
     for entry in ENTRIES.values():
-        assert entry.source.startswith("https://")
+        assert entry.source.endswith(": config.json on Hugging Face")
         assert entry.source.endswith("/config.json")
         assert entry.repo.count("/") == 1
         assert entry.roles
