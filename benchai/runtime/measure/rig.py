@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchai.config import LoadedConfig, ModelConfig, paths
-from benchai.errors import DoesNotFit, EndpointLost, UsageError
+from benchai.errors import DoesNotFit, EndpointLost, UsageError, did_you_mean
 from benchai.events import Emit, Event
 from benchai.runtime.background import in_background
 from benchai.runtime.engine.discover import Engine, find_engine
@@ -53,11 +53,15 @@ def launched_model(loaded: LoadedConfig, role: str) -> str:
     """The model of a role, or the model of that name, whose engine this machine starts.
 
     Raises:
-        ConfigError: there is no such role.
-        UsageError: a remote endpoint serves it, which starts its own engine.
+        UsageError: there is no such role or model, or a remote endpoint serves it, which starts its own engine.
     """
-    name = role if role in loaded.config.models else loaded.model_for(role)[0]
-    if loaded.config.models[name].remote:
+    models = loaded.config.models
+    roles = {one: model for one, model in loaded.config.role_map().items() if model in models}
+    name = role if role in models else roles.get(role)
+    if name is None:
+        message = f"no model serves the role {role!r}, and none has that name"
+        raise UsageError(message, hint=did_you_mean(role, {*models, *roles}))
+    if models[name].remote:
         hint = "measure it where it runs, or give the role a model with a file"
         raise UsageError(f"the model {name!r} of {role!r} is a remote endpoint: its engine is not ours", hint=hint)
     return name
