@@ -19,7 +19,7 @@ from benchai.cli.bench import at_a_time
 from benchai.cli.bench_view import print_report, print_rows
 from benchai.config import LoadedConfig
 from benchai.config.models import Config
-from benchai.errors import BenchAIError, ConfigError, ModelFileError, UsageError
+from benchai.errors import BenchAIError, ModelFileError, UsageError
 from benchai.runtime.measure.history import Row, Verdict, compare, earlier, last_rows, prove, save
 from benchai.runtime.measure.prompts import Prompts, standard_mix
 from benchai.runtime.measure.report import Measured, Report, choose
@@ -129,7 +129,7 @@ def test_roles_that_cannot_be_measured() -> None:
         choose(loaded, ["general"], print)
     with pytest.raises(UsageError, match="no role of"):
         choose(loaded, [], print)
-    with pytest.raises(ConfigError, match="'nope'"):
+    with pytest.raises(UsageError, match="'nope'"):
         choose(loaded, ["nope"], print)
 
 
