@@ -94,8 +94,9 @@ async def test_the_official_package_streams_a_tool_call(openai: AsyncOpenAI) -> 
 
 
 async def test_the_official_package_gets_what_a_schema_says(openai: AsyncOpenAI) -> None:
+    # a model that was not trained for it may put many blanks between the parts, as a grammar allows
     form: Any = ANSWER
-    reply = await openai.chat.completions.create(model="auto", messages=user(SUM), response_format=form, max_tokens=40)
+    reply = await openai.chat.completions.create(model="auto", messages=user(SUM), response_format=form, max_tokens=120)
     assert isinstance(json.loads(reply.choices[0].message.content or "")["sum"], int)
 
 
