@@ -39,13 +39,70 @@ def repositories() -> dict[str, dict[str, bytes]]:
     return found
 
 
-class Hub(ThreadingHTTPServer):
+class Local(ThreadingHTTPServer):
+    """A server on a free port of this machine that notes what it is asked."""
+
+    def __init__(self, handler: type[Asked]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.requests: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Asked(BaseHTTPRequestHandler):
+    """One request; ``answer`` replies to it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        raise NotImplementedError
+
+    def asked(self) -> str:
+        """The path that is asked for, noted."""
+        path = self.path.partition("?")[0]
+        assert isinstance(self.server, Local)
+        self.server.requests.append(f"{self.command} {path}")
+        return path
+
+    def head(self, status: int, headers: dict[str, str] | None, size: int) -> None:
+        """All of a reply but its body."""
+        self.send_response(status)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(server: Local) -> Iterator[None]:
+    """A server while it runs."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Hub(Local):
     """The server; ``sent`` counts the bytes of files by name."""
 
     def __init__(self, files: dict[str, dict[str, bytes]]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.files = files
-        self.requests: list[str] = []
         self.ranges, self.lie, self.dead = True, False, False
         self.cut: int | None = None
         self.cuts, self.dies = sys.maxsize, False
@@ -55,29 +112,17 @@ class Hub(ThreadingHTTPServer):
         self.pages = 0
         self.tokens: list[str | None] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
     def hash_of(self, data: bytes) -> str:
         return hashlib.sha256(b"other" if self.lie else data).hexdigest()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Asked):
     """One request."""
 
-    protocol_version = "HTTP/1.1"
     server: Hub
 
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.answer()
-
     def answer(self) -> None:
-        path = self.path.partition("?")[0]
-        self.server.requests.append(f"{self.command} {path}")
+        path = self.asked()
         owner, _, rest = path.removeprefix("/api/models/").removeprefix("/").partition("/")
         name, _, rest = rest.partition("/")
         files = self.server.files.get(f"{owner}/{name}")
@@ -117,11 +162,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(206 if "Content-Range" in headers else 200, data[start:], headers, name)
 
     def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None, name: str = "") -> None:
-        self.send_response(status)
-        for key, value in (headers or {}).items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        self.head(status, headers, len(body))
         if self.command != "GET":
             return
         if name and self.server.cut is not None and self.server.cuts > 0 and len(body) > self.server.cut:
@@ -133,25 +174,10 @@ class Handler(BaseHTTPRequestHandler):
         if name:
             self.server.sent[name] = self.server.sent.get(name, 0) + len(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
 
 @contextmanager
 def hub(files: dict[str, dict[str, bytes]] | None = None) -> Iterator[Hub]:
     """A running server."""
-    with Hub(repositories() if files is None else files) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield running
-        finally:
-            running.shutdown()
-            thread.join()
-
-
-if __name__ == "__main__":
-    with hub() as served:
-        sys.stdout.write(served.url + "\n")
-        sys.stdout.flush()
-        sys.stdin.read()
+    running = Hub(repositories() if files is None else files)
+    with serving(running):
+        yield running

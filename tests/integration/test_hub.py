@@ -9,15 +9,14 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+from tests.integration.hub_server import COMMIT, Asked, Local, serving
+
 PARTS = [f"big-Q5_K_M-{number:05}-of-00003.gguf" for number in (1, 2, 3)]
 FILES = {
     "README.md": b"# model",
@@ -41,32 +40,19 @@ except BenchAIError as error:
 """
 
 
-class Hub(ThreadingHTTPServer):
+class Hub(Local):
     """The hub's listing of one repository, ``owner/name``, and its files; ``fault`` makes it misbehave."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[str] = []
+        super().__init__(Handler)
         self.fault = ""
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(Asked):
     server: Hub
 
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.answer()
-
     def answer(self) -> None:
-        path = self.path.partition("?")[0]
-        self.server.requests.append(f"{self.command} {path}")
+        path = self.asked()
         if self.server.fault == "500":
             self.reply(500, b"broken")
         elif self.server.fault == "401":
@@ -88,26 +74,16 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, data, headers)
 
     def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        self.head(status, headers, len(body))
         if self.command == "GET":
             self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 @pytest.fixture
 def server() -> Iterator[Hub]:
-    with Hub() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    running = Hub()
+    with serving(running):
         yield running
-        running.shutdown()
-        thread.join()
 
 
 class Client:
