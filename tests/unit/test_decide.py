@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain, combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchai.runtime.placement.decide import (
@@ -329,6 +329,7 @@ def check_promises(budget: Claim, residents: list[Resident], wanted: Wanted) -> 
 
 
 @given(cases)
+@example(({"gpu0": 1}, [pinned("p", 2)], Wanted("w", ({"gpu0": 0}, {}))))
 def test_promises(case: tuple[Claim, list[Resident], Wanted]) -> None:
     check_promises(*case)
 

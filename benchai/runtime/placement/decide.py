@@ -137,7 +137,8 @@ def _figures(budget: Claim, fixed: Claim, claim: Claim) -> tuple[Figure, ...]:
 
 
 def _possible(figure: Figure) -> bool:
-    return figure.budget > 0 and figure.needed + figure.pinned <= figure.budget
+    # what needs nothing of a device is not in the way of those that hold too much of it
+    return figure.budget > 0 and (not figure.needed or figure.needed + figure.pinned <= figure.budget)
 
 
 def _kind(claim: Claim) -> tuple[int, bool]:
