@@ -133,8 +133,9 @@ def test_an_interrupt_ends_the_engine_and_keeps_nothing(tmp_path: Path) -> None:
 def test_what_only_one_request_at_a_time_has_room_for(tmp_path: Path) -> None:
     write_config(tmp_path, tiny_config(slots=2, context=512))
     (tmp_path / "mine.txt").write_text("word and more " * 110 + "\n\n" + "word or more " * 110, encoding="utf-8")
-    words = ("general", "--prompts", "mine.txt", "--concurrent", "1,2", "--repeats", "1", *QUICK)
-    [tiny] = models(benchai("bench", *words, cwd=tmp_path))
+    # replies that take a while, so that the two requests do meet
+    words = ("general", "--prompts", "mine.txt", "--concurrent", "1,2", "--repeats", "3", "--max-tokens", "140")
+    [tiny] = models(benchai("bench", *words, "--json", cwd=tmp_path))
     assert [one["concurrent"] for one in tiny["levels"]] == [1]
     assert "2 at a time: the engine gave up: Context size" in tiny["refused"]
     assert [row.concurrent for row in last_rows(history_file(), 9)] == [1]
