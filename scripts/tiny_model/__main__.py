@@ -9,7 +9,6 @@ drafts for it.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,14 +16,16 @@ from scripts.tiny_model import data, words
 from scripts.tiny_model.export import export
 from scripts.tiny_model.fixed_text import fixed_texts
 from scripts.tiny_model.model import Shape, draft_shape
+from scripts.tiny_model.team import Plan, report
 from scripts.tiny_model.template import render
 from scripts.tiny_model.tokenizer import Tokenizer, train_tokenizer
-from scripts.tiny_model.train import Plan, report, train
+from scripts.tiny_model.train import TextLesson, train
 
 MODELS = Path(__file__).parents[2] / "benchai" / "models"
 MODEL, DRAFT = MODELS / "tiny.gguf", MODELS / "tiny-draft.gguf"
 TEXTS = 12_000
 MERGES, BLANKS = 850, 330
+MATRIX_RATE, OTHER_RATE = 0.02, 4e-3
 
 
 def make_tokenizer(seed: int) -> Tokenizer:
@@ -40,18 +41,17 @@ def make_tokenizer(seed: int) -> Tokenizer:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    plan = Plan()
     parser = argparse.ArgumentParser(prog="python -m scripts.tiny_model", description=__doc__)
     parser.add_argument("--draft", action="store_true", help="train the small model that drafts for the other")
     parser.add_argument("--out", type=Path, help="the GGUF to write; default: the bundled one")
     parser.add_argument("--work", type=Path, default=Path("build/tiny_model"), help="folder for the checkpoint")
     parser.add_argument("--start", type=Path, help="begin with the weights of this checkpoint")
     parser.add_argument("--new-tokenizer", action="store_true", help="learn the tokenizer anew")
-    parser.add_argument("--steps", type=int, default=plan.steps)
-    parser.add_argument("--minutes", type=float, default=plan.minutes, help="end earlier than --steps if need be")
+    parser.add_argument("--steps", type=int, default=10_600)
+    parser.add_argument("--minutes", type=float, default=58.0, help="end earlier than --steps if need be")
     parser.add_argument("--rate", type=float, default=1.0, help="share of the full rates, for going on with --start")
-    parser.add_argument("--workers", type=int, default=plan.workers, help="processes, one for each idle core")
-    parser.add_argument("--seed", type=int, default=plan.seed)
+    parser.add_argument("--workers", type=int, default=2, help="processes, one for each idle core")
+    parser.add_argument("--seed", type=int, default=7)
     return parser.parse_args()
 
 
@@ -64,11 +64,11 @@ def main() -> None:
     tokenizer = Tokenizer.load(words.TOKENIZER)
     vocabulary = len(tokenizer.tokens)
     shape = draft_shape(vocabulary) if options.draft else Shape(vocabulary)
-    plan = Plan(steps=options.steps, minutes=options.minutes, workers=options.workers, seed=options.seed)
-    rates = {"matrix_rate": plan.matrix_rate * options.rate, "other_rate": plan.other_rate * options.rate}
-    plan = replace(plan, drills=options.start is None, **rates)
-    report(f"{len(tokenizer.tokens)} tokens; {shape}; {plan}")
-    model = train(shape, tokenizer, plan, options.work / "checkpoint.pt", options.start)
+    lesson = TextLesson(options.seed, tokenizer, shape.context, drills=options.start is None)
+    rates = MATRIX_RATE * options.rate, OTHER_RATE * options.rate
+    plan = Plan(options.steps, options.minutes, *rates, options.workers)
+    report(f"{vocabulary} tokens; {shape}; {plan}")
+    model = train(shape, lesson, plan, options.work / "checkpoint.pt", options.start)
     out = options.out or (DRAFT if options.draft else MODEL)
     export(model, tokenizer, out, "BenchAI tiny draft" if options.draft else "BenchAI tiny")
     report(f"{model.parameter_count()} parameters, {out.stat().st_size} bytes: {out}")

@@ -142,10 +142,16 @@ def collate(rng: random.Random, items: list[Sample], length: int, context: int) 
     )
 
 
-def batches(
-    tokenizer: Tokenizer, seed: int, tokens_per_batch: int, context: int, stream: int, drills: bool
-) -> Iterator[Batch]:
-    """Batches without end, each of samples of about one length.
+def work(length: int) -> float:
+    """What a sample costs beside one token of a short one: attention makes a token dearer, the longer its sample.
+
+    Processes meet after each batch, so batches of unequal work would leave one of them waiting.
+    """
+    return length * (1 + length / 1150)
+
+
+def batches(tokenizer: Tokenizer, seed: int, size: int, context: int, stream: int, drills: bool) -> Iterator[Batch]:
+    """Batches without end, each of samples of about one length and of about `size` of work.
 
     Lengths are rounded up and each has its own number of rows: the CPU's matrix library compiles a kernel for
     every new shape, so there should be few. Each `stream` of a seed holds other conversations.
@@ -158,5 +164,5 @@ def batches(
         if length > LONGEST:
             continue
         waiting[length].append(item)
-        if len(waiting[length]) * length > tokens_per_batch - length:
+        if (len(waiting[length]) + 1) * work(length) > size:
             yield collate(rng, waiting.pop(length), length, context)

@@ -14,14 +14,14 @@ import torch
 
 from scripts.tiny_model import words
 from scripts.tiny_model.export import export as export_text
+from scripts.tiny_model.team import Plan, report, save, teach
 from scripts.tiny_model.tokenizer import Tokenizer
-from scripts.tiny_model.train import load, report
+from scripts.tiny_model.train import load
 from scripts.tiny_vision.batches import picture_batches
 from scripts.tiny_vision.export import export as export_tower
 from scripts.tiny_vision.labels import SIZES
 from scripts.tiny_vision.lessons import TalkLesson, TowerLesson
 from scripts.tiny_vision.model import Student, TowerShape, count
-from scripts.tiny_vision.team import Plan, teach
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "benchai" / "models"
@@ -58,13 +58,12 @@ def main() -> None:
     else:
         # The rates do not fall here: the second lesson goes on changing the tower, and lowers them at its end.
         plan = Plan(options.tower_steps, options.tower_minutes, 0.02, 4e-3, options.workers, flat=1.0)
-        teach(student, TowerLesson(options.seed), plan, options.work / "tower.pt")
+        teach(student, TowerLesson(options.seed), plan, lambda: save(student.state_dict(), options.work / "tower.pt"))
     text = load(options.text_checkpoint)
     student.meet(text, next(picture_batches(options.seed, 64, 0)).pixels)
     plan = Plan(options.talk_steps, options.talk_minutes, 0.01, 2e-3, options.workers)
-    teach(
-        student, TalkLesson(options.seed, tokenizer, student.tower.shape.patches), plan, options.work / "checkpoint.pt"
-    )
+    lesson = TalkLesson(options.seed, tokenizer, student.tower.shape.patches)
+    teach(student, lesson, plan, lambda: save(student.state_dict(), options.work / "checkpoint.pt"))
     export_tower(student.tower, options.out / MMPROJ)
     export_text(text, tokenizer, options.out / TEXT)
     sizes = " and ".join(f"{name} {(options.out / name).stat().st_size} bytes" for name in (TEXT, MMPROJ))

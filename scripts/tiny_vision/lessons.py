@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scripts.tiny_model.team import Figures
 from scripts.tiny_model.tokenizer import Tokenizer
 from scripts.tiny_vision.batches import Pictures, Talks, picture_batches, talk_batches
 from scripts.tiny_vision.labels import IGNORED, SIZES
 from scripts.tiny_vision.model import Student
-
-Figures = dict[str, float]
 
 
 def patch_loss(scores: Tensor, pictures: Pictures) -> tuple[Tensor, Figures]:
