@@ -25,7 +25,7 @@ def export(
 ) -> None:
     """Write all that a namespace and those below it hold, as JSON lines."""
     from benchai.cli.render import safe
-    from benchai.config.paths import replace_text
+    from benchai.config.paths import replace_file
     from benchai.errors import UsageError
 
     text = in_memory(lambda memory, ns: memory.exported(ns, markdown), config, namespace)
@@ -33,9 +33,10 @@ def export(
         sys.stdout.write(safe(text) if sys.stdout.isatty() else text)
         return
     try:
-        replace_text(file, text)
+        replace_file(file, text)
     except OSError as error:
-        raise UsageError(f"{str(file)!r} cannot be written: {error.strerror}") from error
+        message = f"{str(file)!r} cannot be written: {error.strerror}"
+        raise UsageError(message, hint="name another file, or free space on its disk") from error
 
 
 def import_(

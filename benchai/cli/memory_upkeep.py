@@ -21,7 +21,7 @@ def stats(namespace: NamespaceOption = None, config: ConfigOption = None, json: 
     for name, size in found.bytes.items():
         typer.echo(f"{name}: {size / 2**20:.1f} MiB")
     if found.embedder is None:
-        typer.echo("vectors: none, only words are searched")
+        typer.echo(f"vectors: none of {found.pending} passages, only words are searched")
     else:
         typer.echo(f"vectors: of {found.embedder}, {found.pending} passages to be embedded")
     for name, weight in found.weights.items():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from langchain_core.messages import HumanMessage
 
 from benchai.agents.messages import recalled
+from benchai.config import LoadedConfig
 from benchai.config.memory import MemoryConfig
 from benchai.errors import BenchAIError, ToolError
 from benchai.events import Notice, StopReason
@@ -82,22 +83,29 @@ def _summed(id: str) -> str:
 class Remembering:
     """What runs recall, and what is kept of them."""
 
-    def __init__(self, memories: Memories, extractor: Callable[[], Extractor] | None = None) -> None:
-        """``extractor`` takes facts from what was said, once it is kept; None: nothing is learned."""
+    def __init__(
+        self, memories: Memories, extractor: Callable[[], Extractor] | None = None, loaded: LoadedConfig | None = None
+    ) -> None:
+        """``extractor`` takes facts from what was said, once it is kept; None: nothing is learned.
+
+        Runs keep to ``loaded``, default: the memory's own, whatever configuration the memory goes on with.
+        """
         self._memories = memories
         self._extractor = extractor
+        self._loaded = loaded or memories.loaded
         self._keeping: set[asyncio.Task[None]] = set()
 
     def of(self, run: Run) -> RunMemory | None:
         """The memory as a run's tools may use it; None where it is switched off."""
-        if not self._memories.enabled:
+        config = self._loaded.config.memory
+        if not (config.enabled and self._memories.enabled):
             return None
-        return RunMemory(self._memories, run.thread_id, run.run_id, run.user)
+        return RunMemory(self._memories, run.thread_id, run.run_id, run.user, config)
 
     async def recalled(self, run: Run) -> HumanMessage | None:
         """What the memory holds on a run's task, as a message before it; None where that is nothing."""
         memory = self.of(run)
-        if memory is None or self._memories.loaded.is_bundled("general"):
+        if memory is None or self._loaded.is_bundled("general"):
             # the bundled model was never shown such notes, and is led astray by them
             return None
         try:
@@ -152,11 +160,14 @@ class RunMemory:
         memories: Opens the memory.
         thread, run: Ids of the run.
         user: Whose run it is, as an API key names him; default: the local user.
+        config: What the run keeps to; default: the memory's own of now.
     """
 
-    def __init__(self, memories: Memories, thread: str, run: str, user: str | None = None) -> None:
+    def __init__(
+        self, memories: Memories, thread: str, run: str, user: str | None = None, config: MemoryConfig | None = None
+    ) -> None:
         self._memories = memories
-        self._config = memories.loaded.config.memory
+        self._config = config or memories.loaded.config.memory
         self._ns = namespace_of(self._config, thread, user)
         self._thread, self._run = thread, run
 

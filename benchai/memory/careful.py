@@ -9,14 +9,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchai.errors import BenchAIError, StoreError
 from benchai.memory.forget import Forgotten, Target
 from benchai.memory.namespace import Namespace
-from benchai.memory.prove import Proof, prove
+from benchai.memory.prove import Proof, prove, see_room
 from benchai.memory.types import Value
 from benchai.memory.worker import Worker
 
 if TYPE_CHECKING:
     from benchai.memory.memory import Memory
+
+#: How often the index is made anew while vectors of the forgotten are found in its files.
+_TRIES = 4
+_AGAIN = "mend that, then `benchai memory rebuild` and `benchai memory vacuum` write the files anew"
 
 
 class Place(Value):
@@ -35,17 +40,39 @@ class Proven(Value):
 
 async def forget_proved(memory: Memory, ns: Namespace, target: Target, elsewhere: Sequence[Place]) -> Proven:
     """See ``Memory.forget_proved``."""
+    async with memory.alone() as (writer, database):
+        await writer.run(see_room, database)
     would = await memory.would_forget(ns, target)
     vectors = [] if memory.vectors is None else list((await memory.vectors.of(would.passages)).values())
     forgotten = await memory.forget(ns, target)
-    if memory.vectors is not None:
-        await memory.vectors.renew()
     places = [(one.name, Path(one.path)) for one in elsewhere]
-    async with memory.alone() as (writer, database):
-        proof = await writer.run(
-            prove, memory.folder, database, None, forgotten.texts, [vector.tolist() for vector in vectors], places
-        )
+    try:
+        proof = await _proof(memory, forgotten.texts, [vector.tolist() for vector in vectors], places)
+    except BenchAIError as error:
+        # what it says of nothing being kept is true of the last step alone
+        text = f"it is forgotten, but not proved, and its bytes may still be in the files: {error.message}"
+        raise (type(error) if isinstance(error, StoreError) else StoreError)(text, hint=_AGAIN) from error
     return Proven(forgotten=forgotten, proof=proof)
+
+
+async def _proof(
+    memory: Memory, texts: Sequence[str], vectors: Sequence[Sequence[float]], places: Sequence[tuple[str, Path]]
+) -> Proof:
+    """Write all files anew and look through them.
+
+    Chroma makes its files from memory that it does not clear, where vectors of before may be: then once more.
+    """
+    from benchai.memory.memory import VECTORS
+
+    folder, left = memory.folder / VECTORS, _TRIES
+    while True:
+        if memory.vectors is not None:
+            await memory.vectors.renew()
+        async with memory.alone() as (writer, database):
+            proof = await writer.run(prove, memory.folder, database, None, texts, vectors, places)
+        left -= 1
+        if not left or not any(folder in Path(one.file).parents for one in proof.findings):
+            return proof
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from typing import Self
 
 from benchai.errors import StoreDamaged, StoreError, StoreFull
 from benchai.memory.namespace import Namespace
+from benchai.memory.room import has_no_room
 from benchai.memory.schema import TABLES, TRIGGERS, VERSION
 
 BUSY_SECONDS = 10.0
@@ -200,9 +201,13 @@ def _in_our_words(file: Path) -> Iterator[None]:
         # its lowest byte: the others tell of which kind
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         text = f"the memory {str(file)!r}: {error}"
-        if code == sqlite3.SQLITE_FULL:
+        # of its own shared file it does not tell that the disk has no room for it
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and has_no_room(file.parent)):
             raise StoreFull(text, hint="free space on the disk; nothing of this call was kept") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             hint = "`benchai memory verify` tells what can be read; put a copy back, or move the file away"
             raise StoreDamaged(text, hint=hint) from error
+        if code == sqlite3.SQLITE_IOERR:
+            hint = "see whether its disk fails, or a quota or a limit on the size of files is met"
+            raise StoreError(text, hint=hint) from error
         raise StoreError(text, hint="check the folder and its permissions") from error

@@ -82,7 +82,7 @@ def remember(cache: Path, stamp: str, identity: Identity) -> Identity:
     newest = dict([*kept.items(), (stamp, asdict(identity))][-_KEPT:])
     # without it the files are read again next time
     with contextlib.suppress(OSError):
-        paths.replace_text(cache, json.dumps(newest))
+        paths.replace_file(cache, json.dumps(newest))
     return identity
 
 

@@ -6,6 +6,7 @@ SQLite first: 280 ms a question at 100,000 vectors, where a collection without a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +52,7 @@ class VectorIndex(Protocol):
 
 
 class ChromaIndex:
-    """The vectors of one embedder in Chroma. Used from one thread at a time.
+    """The vectors of one embedder in Chroma, for any thread.
 
     Args:
         link: Where they are.
@@ -65,7 +66,6 @@ class ChromaIndex:
         self._mine = f"benchai-{_short(store)}-"
         self._prefix = f"{self._mine}{_short(fingerprint)}-"
         self._fingerprint = fingerprint
-        self._known: dict[int, Any] = {}
 
     @classmethod
     def in_folder(cls, folder: Path, fingerprint: str, dimension: int) -> ChromaIndex:
@@ -94,6 +94,7 @@ class ChromaIndex:
 
         Raises:
             EmbedderError: the vectors are of another dimension.
+            StoreFull: the disk may not take them all; some may be kept already.
             StoreError: Chroma failed; some may be kept already.
         """
         self._fits(vectors.shape[1] if len(ids) else self.dimension)
@@ -108,13 +109,9 @@ class ChromaIndex:
 
     def delete(self, ids: Sequence[int]) -> None:
         """As `VectorIndex.delete`."""
-        for collection in self._collections():
+        for namespace in self._namespaces():
             for part in _parts(ids, self._link.batch):
-                with self._link.told():
-                    # Chroma writes down the deletion of what is not there too
-                    there = collection.get(ids=part, include=[])["ids"]
-                    if there:
-                        collection.delete(ids=there)
+                self._through(namespace, functools.partial(self._delete, part))
 
     def query(self, vector: NDArray[np.float32], namespaces: Sequence[int], k: int) -> list[tuple[int, float]]:
         """As `VectorIndex.query`.
@@ -135,22 +132,21 @@ class ChromaIndex:
         import numpy as np
 
         found: dict[int, NDArray[np.float32]] = {}
-        for collection in self._collections(namespaces):
+        for namespace in self._namespaces() if namespaces is None else dict.fromkeys(namespaces):
             for part in _parts(ids, self._link.batch):
-                with self._link.told():
-                    got = collection.get(ids=part, include=["embeddings"])
-                rows = np.asarray(got["embeddings"], dtype=np.float32)
-                found |= dict(zip(map(int, got["ids"]), rows, strict=True))
+                got = self._through(namespace, functools.partial(_embeddings, part))
+                if got is not None:
+                    rows = np.asarray(got["embeddings"], dtype=np.float32)
+                    found |= dict(zip(map(int, got["ids"]), rows, strict=True))
         return found
 
     def ids(self) -> set[int]:
         """As `VectorIndex.ids`."""
-        return {number for collection in self._collections() for number in self._numbers(collection)}
+        return {number for namespace in self._namespaces() for number in self._numbers(namespace)}
 
     def count(self) -> int:
         """As `VectorIndex.count`."""
-        with self._link.told():
-            return sum(collection.count() for collection in self._collections())
+        return sum(self._through(namespace, _count) or 0 for namespace in self._namespaces())
 
     def clear(self, *, others: bool = False) -> None:
         """Drop all vectors of this embedder; ``others``: those of all other embedders of this memory instead."""
@@ -158,70 +154,62 @@ class ChromaIndex:
         for name in names:
             if name.startswith(self._prefix) != others:
                 self._link.drop(name)
-        if not others:
-            self._known.clear()
 
     def close(self) -> None:
         """As `VectorIndex.close`; a folder is marked as left in order."""
-        self._known.clear()
         if self._link.close() and self._link.folder is not None:
             marker.write(self._link.folder)
 
     def _upsert(self, namespace: int, ids: list[str], vectors: NDArray[np.float32]) -> None:
         def put(collection: Any) -> None:
+            self._link.see_room(len(ids), self.dimension)
             collection.upsert(ids=ids, embeddings=vectors)
 
-        self._through(lambda: self._collection(namespace) or self._made(namespace), namespace, put)
+        self._through(namespace, put, make=True)
+
+    def _delete(self, ids: list[str], collection: Any) -> None:
+        # Chroma writes down the deletion of what is not there too
+        there = collection.get(ids=ids, include=[])["ids"]
+        if there:
+            self._link.see_room(len(there))
+            collection.delete(ids=there)
 
     def _nearest(self, namespace: int, vector: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
         def ask(collection: Any) -> Any:
             return collection.query(query_embeddings=[vector], n_results=k, include=["distances"])
 
-        got = self._through(lambda: self._collection(namespace), namespace, ask)
+        got = self._through(namespace, ask)
         if got is None:
             return []
         return [(int(name), 1.0 - distance) for name, distance in zip(got["ids"][0], got["distances"][0], strict=True)]
 
-    def _through(self, find: Callable[[], Any], namespace: int, use: Callable[[Any], Any]) -> Any:
-        """Use a collection; one that somebody else on the server has dropped meanwhile is looked for again."""
+    def _numbers(self, namespace: int) -> Iterator[int]:
+        def page(collection: Any) -> Any:
+            return collection.get(include=[], limit=_PAGE, offset=start)["ids"]
+
+        start = 0
+        while names := self._through(namespace, page):
+            yield from map(int, names)
+            start += len(names)
+
+    def _through(self, namespace: int, use: Callable[[Any], Any], *, make: bool = False) -> Any:
+        """Use a collection, None where there is none; one that somebody else has dropped is looked for again."""
+        name = f"{self._prefix}{namespace}"
         for _ in range(2):
-            collection = find()
-            if collection is None:
-                return None
             try:
                 with self._link.told():
-                    return use(collection)
+                    collection = self._link.collection(name)
+                    if collection is None and make:
+                        self._link.see_room(1)
+                        collection = self._link.make(name, self._fingerprint)
+                    return None if collection is None else use(collection)
             except CollectionGone:
-                self._known.pop(namespace, None)
+                self._link.lose(name)
         raise CollectionGone(f"the collection of the namespace {namespace} is dropped again and again")
 
-    def _numbers(self, collection: Any) -> Iterator[int]:
-        start = 0
-        with self._link.told():
-            while names := collection.get(include=[], limit=_PAGE, offset=start)["ids"]:
-                yield from map(int, names)
-                start += len(names)
-
-    def _collection(self, namespace: int) -> Any:
-        """The collection of a namespace, None if there is none."""
-        if namespace not in self._known:
-            found = self._link.collection(f"{self._prefix}{namespace}")
-            if found is None:
-                return None
-            self._known[namespace] = found
-        return self._known[namespace]
-
-    def _made(self, namespace: int) -> Any:
-        self._known[namespace] = self._link.make(f"{self._prefix}{namespace}", self._fingerprint)
-        return self._known[namespace]
-
-    def _collections(self, namespaces: Sequence[int] | None = None) -> list[Any]:
-        with self._link.told():
-            if namespaces is None:
-                names = [name for name in self._link.names() if name.startswith(self._prefix)]
-                namespaces = [int(name.removeprefix(self._prefix)) for name in names]
-            found = (self._collection(namespace) for namespace in dict.fromkeys(namespaces))
-            return [collection for collection in found if collection is not None]
+    def _namespaces(self) -> list[int]:
+        names = [name for name in self._link.names() if name.startswith(self._prefix)]
+        return [int(name.removeprefix(self._prefix)) for name in names]
 
     def _fits(self, dimension: int) -> None:
         if dimension != self.dimension:
@@ -229,6 +217,14 @@ class ChromaIndex:
                 f"a vector has {dimension} dimensions, those of the index have {self.dimension}",
                 hint="`benchai memory rebuild` embeds everything anew with the embedder of now",
             )
+
+
+def _count(collection: Any) -> int:
+    return int(collection.count())
+
+
+def _embeddings(ids: list[str], collection: Any) -> Any:
+    return collection.get(ids=ids, include=["embeddings"])
 
 
 def _parts(ids: Sequence[int], size: int) -> Iterator[list[str]]:

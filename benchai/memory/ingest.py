@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from benchai.errors import BenchAIError, SourceBusy, SourceError
+from benchai.memory.apart import Apart, Bounds
 from benchai.memory.loaders import Read, Reader, check_size
 from benchai.memory.namespace import Namespace
 from benchai.memory.reading import read_file
 from benchai.memory.scan import Failure, File, Scan, reason_of, resolved, scan, source_of
 from benchai.memory.types import Document, Stamp
-from benchai.memory.vault.reader import is_of_note
+from benchai.memory.vault.reader import NoteReader, is_of_note
 from benchai.memory.worker import Worker
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ async def ingest(
     name: str = "",
     progress: Callable[[Progress], None] | None = None,
     batch: Batch | None = None,
+    bounds: Bounds | None = None,
 ) -> IngestReport:
     """Make the memory hold what the targets hold now. Broken off at any moment, it is mended by doing it again.
 
@@ -113,11 +115,13 @@ async def ingest(
         name: What the standard input is called: ``stdin:NAME``; its suffix tells its format. Default: by its hash.
         progress: Called after each batch.
         batch: How much is put at once.
+        bounds: Of each document that is large, or of a format whose parser can hang or swell: `Reader` and
+            `NoteReader` read it in a process of its own.
 
     Raises:
         StoreError: from the sink; what was put before stays.
     """
-    run = _Run(sink, ns, read or Reader(), progress, batch or Batch())
+    run = _Run(sink, ns, _apart(read or Reader(), bounds), progress, batch or Batch())
     begin = time.monotonic()
     try:
         await run.all([str(target) for target in targets], fetch, stdin, name)
@@ -159,6 +163,8 @@ class _Run:
     def close(self) -> None:
         """End the reading; not waited for, because one document can take long."""
         self._stop.set()
+        if isinstance(self._read, Apart):
+            self._read.close()
         self._worker.close(wait=False)
 
     async def all(self, targets: list[str], fetch: Fetch | None, stdin: BinaryIO | None, name: str) -> None:
@@ -315,6 +321,11 @@ class _Run:
 
     def _failed(self, source: str, error: BenchAIError) -> None:
         self.report.failures.append(Failure(source, error.message, error.hint or ""))
+
+
+def _apart(read: Read, bounds: Bounds | None) -> Read:
+    # another process knows these alone
+    return Apart(read, bounds) if type(read) is Reader or type(read) is NoteReader else read
 
 
 def _is_url(target: str) -> bool:

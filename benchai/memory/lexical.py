@@ -201,7 +201,7 @@ def _added(lists: list[Numbers], weights: list[float]) -> tuple[Numbers, NDArray
     """The rows of all lists, each once, and the sum of the weights of the lists that have it."""
     import numpy as np
 
-    first, last = min(int(one.min()) for one in lists), max(int(one.max()) for one in lists)
+    first, last = min(int(np.min(one)) for one in lists), max(int(np.max(one)) for one in lists)
     if last - first > _DENSE_SPAN:
         rows, where = np.unique(np.concatenate(lists), return_inverse=True)
         return rows, np.bincount(where, np.repeat(weights, [len(one) for one in lists])).astype(np.float64)

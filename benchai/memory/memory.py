@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -22,14 +20,16 @@ from benchai.memory.forget import Target
 from benchai.memory.labels import label
 from benchai.memory.longterm import LongTerm
 from benchai.memory.namespace import Namespace
+from benchai.memory.opening import IndexPlace, store_id
 from benchai.memory.owner import Owner
-from benchai.memory.pending import FINGERPRINT, Pending
+from benchai.memory.pending import Pending
 from benchai.memory.search import Found, Query
-from benchai.memory.searching import WEIGHTS, Clock, Searching, passages_of
+from benchai.memory.searching import WEIGHTS, Searching, passages_of
 from benchai.memory.store import Put, Store
 from benchai.memory.tuning import Metric, Tuned
 from benchai.memory.types import Document, Passage, Stamp
 from benchai.memory.upkeep import Stats, Verdict
+from benchai.memory.uses import Uses
 from benchai.memory.vectors import Progress, Vectors
 from benchai.memory.worker import Worker
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 FILE = MEMORY_FILE
 VECTORS = "vectors"
-ID = "id"
 AGAIN_SECONDS = 0.05
 
 
@@ -54,7 +53,9 @@ class Memory(LongTerm):
         self.folder = folder
         self.vectors: Vectors | None = None
         self._store = Store(writing)
-        self._searching = Searching(self._reader, reading, lambda: self.vectors, reranker, lexical_weight)
+        self._ranking = partial(Searching, self._reader, reading, lambda: self.vectors)
+        self._searching = self._ranking(reranker, lexical_weight)
+        self._closing = AsyncExitStack()
 
     @classmethod
     @asynccontextmanager
@@ -88,9 +89,9 @@ class Memory(LongTerm):
             reading = stack.enter_context(Database(folder / FILE, reading=True))
             memory = cls(folder, writing, reading, lexical_weight, reranker)
             stack.push_async_callback(memory._end)
+            stack.push_async_exit(memory._closing)
             if embedder is not None:
-                memory.vectors = memory._vectors(embedder, chroma)
-                stack.push_async_callback(memory.vectors.close)
+                memory.vectors = await memory._vectors(embedder, chroma)
             yield memory
 
     # ---- documents
@@ -147,17 +148,14 @@ class Memory(LongTerm):
             UsageError: there are too few labelled questions.
             StoreError: the memory can't be read or written.
         """
-        labelled = await self._reader.run(tuning.labelled, self._reading, ns)
-        weights = await self._searching.weights()
-        every = {name: weight or 1.0 for name, weight in weights.items()}
-        examples = []
-        for text, good in labelled.items():
-            _, legs, _ = await self._searching.legs(ns, Query(text=text, count=50), every, Clock())
-            rankings = {name: [number for number, _ in leg] for name, leg in legs.items()}
-            examples.append(tuning.Example(text, good, rankings))
-        tuned = tuning.learn(examples, weights, metric=metric)
+        tuned = await self._searching.learned(ns, metric)
         await self._writer.run(tuning.keep, self._writing, tuned)
         return tuned
+
+    def rank_with(self, reranker: Reranker | None, lexical_weight: float) -> Uses:
+        """Have the next question ranked so; the uses of what ranked until now, which may be closed when they end."""
+        before, self._searching = self._searching, self._ranking(reranker, lexical_weight)
+        return before.uses
 
     # ---- vectors
 
@@ -169,6 +167,43 @@ class Memory(LongTerm):
         """
         return None if self.vectors is None else await self.vectors.catch_up(progress)
 
+    def catch_up_aside(self) -> None:
+        """Embed what has no vector, beside everything else."""
+        if self.vectors is not None:
+            self.vectors.catch_up_aside()
+
+    async def embed_with(self, embedder: Embedder | None, chroma: str | None) -> None:
+        """Have vectors made by this embedder and kept there, once the questions under way are answered.
+
+        What is kept is embedded anew, beside everything else.
+
+        Raises:
+            StoreError: the vectors until now could not be closed in order; it goes on with the others all the same.
+        """
+        if embedder is None:
+            former, self.vectors = self.vectors, None
+            if former is not None:
+                await former.retire()
+        elif self.vectors is None:
+            self.vectors = await self._vectors(embedder, chroma)
+            self.vectors.catch_up_aside()
+        else:
+            await self.vectors.change(embedder, await self._place(chroma))
+
+    @property
+    def embeds(self) -> bool:
+        """Whether something is embedded aside now."""
+        return self.vectors is not None and self.vectors.embeds
+
+    @property
+    def failed(self) -> bool:
+        """Whether what was embedded aside last has failed."""
+        return self.vectors is not None and self.vectors.problem is not None
+
+    async def settled(self, seconds: float) -> str | None:
+        """Wait for what is embedded aside, so many seconds at most; why that failed, None where it did not."""
+        return None if self.vectors is None else await self.vectors.settled(seconds)
+
     # ---- upkeep
 
     async def stats(self, ns: Namespace) -> Stats:
@@ -179,7 +214,7 @@ class Memory(LongTerm):
         """
         counts, namespaces = await self._reader.run(upkeep.count, self._reading, ns)
         kept = await self._reader.run(self._reading.setting, WEIGHTS)
-        fingerprint, pending = await self._embedded()
+        fingerprint, pending = await self._reader.run(upkeep.embedded, self._reading)
         return Stats(
             counts=counts,
             namespaces=namespaces,
@@ -234,29 +269,16 @@ class Memory(LongTerm):
         """See ``upkeep.vacuum``."""
         await self._writer.run(upkeep.vacuum, self._writing)
 
-    async def _embedded(self) -> tuple[str | None, int]:
-        kept = await self._reader.run(self._reading.setting, FINGERPRINT)
-        return kept, 0 if kept is None else await self._reader.run(Pending(self._reading).count_pending, kept)
+    async def _vectors(self, embedder: Embedder, chroma: str | None) -> Vectors:
+        vectors = Vectors(embedder, await self._place(chroma), Pending(self._writing), self._writer)
+        self._closing.push_async_callback(vectors.close)
+        return vectors
 
-    def _vectors(self, embedder: Embedder, chroma: str | None) -> Vectors:
-        from benchai.memory.opening import open_index
-
-        opened = partial(open_index, self.folder / VECTORS, chroma, self._id())
-        remove = partial(shutil.rmtree, self.folder / VECTORS, ignore_errors=True)
-        return Vectors(embedder, opened, Pending(self._writing), self._writer, remove)
-
-    def _id(self) -> str:
-        """Tells this memory from others on one Chroma server."""
-        known = self._writing.setting(ID)
-        if known is None:
-            known = uuid.uuid4().hex
-            with self._writing.writing():
-                self._writing.set(ID, known)
-        return known
+    async def _place(self, chroma: str | None) -> IndexPlace:
+        return IndexPlace(self.folder / VECTORS, chroma, await self._writer.run(store_id, self._writing))
 
     def _changed(self) -> None:
-        if self.vectors is not None:
-            self.vectors.catch_up_aside()
+        self.catch_up_aside()
 
     async def _end(self) -> None:
         await self._writer.aclose()

@@ -6,6 +6,7 @@ Two processes on one Chroma folder lose vectors without an exception, and a read
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ import psutil
 from filelock import BaseFileLock, FileLock, Timeout
 
 from benchai.config import paths
-from benchai.errors import StoreError, StoreInUse
+from benchai.errors import StoreError, StoreFull, StoreInUse
 
 LOCK = "owner.lock"
 RECORD = "owner.json"
@@ -96,6 +97,14 @@ def holder(folder: Path) -> Holder | None:
         return None
 
 
+def asked_at(folder: Path) -> int:
+    """When somebody wanted the memory of this folder last, and found it taken: changes with each time; 0 for never."""
+    try:
+        return (folder / LOCK).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def _take(folder: Path, wait: float) -> BaseFileLock:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -104,8 +113,14 @@ def _take(folder: Path, wait: float) -> BaseFileLock:
         lock.acquire(timeout=wait)
         return lock
     except Timeout:
+        # the owner sees it, see `asked_at`
+        with contextlib.suppress(OSError):
+            os.utime(folder / LOCK)
         raise _in_use(folder) from None
     except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            text = f"the memory's folder {str(folder)!r} can't be locked: its disk is full"
+            raise StoreFull(text, hint="free space on the disk") from error
         raise StoreError(
             f"the memory's folder {str(folder)!r} can't be locked: {error}",
             hint="name a folder of a local disk that you may write to (memory.path)",

@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from benchai.memory.database import Database, marks
 
 FINGERPRINT = "fingerprint"
+#: Setting that names where the index was when it was compared by ids last.
+PLACE = "place"
 
 
 class Pending:
@@ -28,14 +30,14 @@ class Pending:
             connection.execute("UPDATE passages SET vector = NULL WHERE vector IS NOT NULL")
             connection.execute("DELETE FROM gone")
 
-    def count_indexed(self, fingerprint: str) -> int:
-        """How many vectors of this embedder the index should hold, those included that are to go."""
+    def noted(self, fingerprint: str) -> tuple[str | None, int]:
+        """Where the index was last, and how many vectors of this embedder it should hold, those to go included."""
         with self._database.looking() as connection:
             asked = "SELECT (SELECT count(*) FROM passages WHERE vector = ?) + (SELECT count(*) FROM gone)"
-            return int(connection.execute(asked, (fingerprint,)).fetchone()[0])
+            return self._database.setting(PLACE), int(connection.execute(asked, (fingerprint,)).fetchone()[0])
 
-    def reconcile(self, held: Collection[int], fingerprint: str) -> None:
-        """Note what the index really holds: what it lacks is to be embedded, what nobody keeps is to go."""
+    def reconcile(self, held: Collection[int], fingerprint: str, place: str) -> None:
+        """Note what the index in a place really holds: what it lacks is to be embedded, what nobody keeps is to go."""
         with self._database.writing() as connection:
             kept = {row[0] for row in connection.execute("SELECT id FROM passages")}
             noted = {row[0] for row in connection.execute("SELECT id FROM passages WHERE vector = ?", (fingerprint,))}
@@ -44,6 +46,7 @@ class Pending:
             connection.execute("DELETE FROM gone")
             strange = [(number,) for number in set(held) - kept]
             connection.executemany("INSERT INTO gone VALUES (?)", strange)
+            self._database.set(PLACE, place)
 
     def differences(self, held: Collection[int], fingerprint: str) -> tuple[int, int]:
         """How many vectors the index lacks, and how many it holds too many, beside those noted to come or go."""

@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 from benchai.memory import marker
+from benchai.memory.chroma import DATABASE
+from benchai.memory.room import has_no_room, is_read_only
 
 #: Seconds that a look may take.
 PROBE_SECONDS = 120.0
-DATABASE = "chroma.sqlite3"
 
 
 def probe(folder: Path, timeout: float = PROBE_SECONDS) -> str | None:
@@ -38,7 +39,7 @@ def probe(folder: Path, timeout: float = PROBE_SECONDS) -> str | None:
     argv = [sys.executable, "-P", "-m", "benchai.memory.probe", str(at)]
     try:
         # Chroma reads the .env of the folder that it is started in
-        done = subprocess.run(argv, capture_output=True, timeout=timeout, env=_environment(), cwd=at, check=False)
+        done = subprocess.run(argv, capture_output=True, timeout=timeout, env=environment(), cwd=at, check=False)
     except subprocess.TimeoutExpired:
         return f"a look at it took more than {timeout:g} s"
     except OSError as error:
@@ -65,8 +66,8 @@ def _verdict(done: subprocess.CompletedProcess[bytes]) -> str | None:
         return f"reading it ended with status {done.returncode}: {said[0][:300]}"
 
 
-def _environment() -> dict[str, str]:
-    # found as this process finds it, where it is not installed too
+def environment() -> dict[str, str]:
+    """For a process that finds this package as this one does, where it is not installed too."""
     root = str(Path(__file__).parents[2])
     return os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
 
@@ -86,12 +87,14 @@ def _database(folder: Path) -> str | None:
             # Chroma would begin anew in an empty file, as if nothing had been kept
             connection.execute("SELECT count(*) FROM collections")
     except sqlite3.DatabaseError as error:
+        if has_no_room(folder) or is_read_only(folder, folder / DATABASE):
+            return None
         return f"{DATABASE}: {error}"
     return None if found == ("ok",) else f"{DATABASE}: {found[0] if found else 'empty'}"
 
 
 def _through_chroma(folder: Path) -> str | None:
-    from benchai.errors import StoreError
+    from benchai.errors import StoreDamaged, StoreError
     from benchai.memory import chroma
 
     try:
@@ -101,8 +104,10 @@ def _through_chroma(folder: Path) -> str | None:
             with link.told():
                 _ask(collection)
         link.close()
-    except StoreError as error:
+    except StoreDamaged as error:
         return error.message
+    except StoreError:
+        pass  # a disk that is full or can't be written: what is there may be whole, and whoever opens it hears of it
     return None
 
 

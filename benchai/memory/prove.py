@@ -6,7 +6,9 @@ SSD) is beyond the reach of a program.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from benchai.errors import StoreError
+from benchai.errors import StoreError, StoreFull
 from benchai.memory.database import Database
 from benchai.memory.needles import Haystack, Needle, text_needles, vector_needle
 from benchai.memory.types import Value
@@ -132,6 +134,25 @@ def prove(
     return proof.model_copy(update={"seconds": seconds, "words": tuple(words)})
 
 
+def see_room(database: Database) -> None:
+    """Refuse what would not end, before anything is forgotten: index and rows are written anew, both into the log.
+
+    Raises:
+        StoreFull: there is too little room for that.
+        StoreError: the file can't be read.
+    """
+    with database.looking() as connection:
+        size = (
+            connection.execute("PRAGMA page_count").fetchone()[0] * connection.execute("PRAGMA page_size").fetchone()[0]
+        )
+    log = database.file.with_name(f"{database.file.name}-wal")
+    needed = 2 * size - (log.stat().st_size if log.exists() else 0)
+    free = shutil.disk_usage(database.file.parent).free
+    if free < needed:
+        text = f"to be proved, the memory {str(database.file)!r} needs {needed:,} bytes of room, and has {free:,}"
+        raise StoreFull(text, hint="free space on the disk, or forget without --prove; nothing was forgotten")
+
+
 def rewrite(database: Database) -> None:
     """Write the SQLite file anew from the rows that are left, and empty its log.
 
@@ -162,12 +183,11 @@ def rewrite(database: Database) -> None:
 
 def rare_words(database: Database, texts: Sequence[str]) -> list[str]:
     """The words of texts, as the full-text index keeps them, that no row of the memory has."""
-    with sqlite3.connect(":memory:") as stems:
+    with contextlib.closing(sqlite3.connect(":memory:")) as stems:
         stems.execute("CREATE VIRTUAL TABLE said USING fts5 (text, tokenize='porter unicode61 remove_diacritics 2')")
         stems.execute("CREATE VIRTUAL TABLE terms USING fts5vocab ('said', 'row')")
         stems.executemany("INSERT INTO said (text) VALUES (?)", [(text,) for text in texts])
         found = [row[0] for row in stems.execute("SELECT term FROM terms ORDER BY term")]
-    stems.close()
     with database.looking() as connection:
         asked = "SELECT 1 FROM vocabulary WHERE term = ?"
         return [word for word in found if connection.execute(asked, (word,)).fetchone() is None]

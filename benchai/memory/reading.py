@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from benchai.errors import SourceBusy
 from benchai.memory.loaders import check_size
-from benchai.memory.scan import File, reason_of
+from benchai.memory.scan import File, mend_of, reason_of
 
 # a link that took the file's place is not followed, and a pipe not waited for
 _FLAGS = (
@@ -44,8 +44,7 @@ def read_file(file: File, cap: int) -> Content:
     try:
         return _read(file.source, cap) or _read(file.source, cap) or _restless(file.source)
     except OSError as error:
-        hint = "check its permissions" if isinstance(error, PermissionError) else "see whether it is still there"
-        raise SourceBusy(f"{file.source!r} can't be read: {reason_of(error)}", hint=hint) from error
+        raise SourceBusy(f"{file.source!r} can't be read: {reason_of(error)}", hint=mend_of(error)) from error
 
 
 def _restless(source: str) -> Content:

@@ -54,6 +54,13 @@ class Reindexed:
     truncated: int = 0
     failed: dict[int, str] = field(default_factory=dict)
 
+    def add(self, more: Reindexed) -> None:
+        """Count what was done after this, too; what failed then failed."""
+        self.embedded += more.embedded
+        self.deleted += more.deleted
+        self.truncated += more.truncated
+        self.failed = dict(more.failed)
+
 
 async def reindex(
     source: Source,
@@ -63,6 +70,7 @@ async def reindex(
     batch: int = 64,
     progress: Callable[[int, int], None] | None = None,
     run: Runner | None = None,
+    goes_on: Callable[[], bool] | None = None,
 ) -> Reindexed:
     """Embed all passages that lack a vector of this embedder, and delete the vectors of those that are gone.
 
@@ -76,13 +84,18 @@ async def reindex(
         batch: Passages at once.
         progress: Told (done, total) after each batch, failed ones counted as done.
         run: Runs the calls of ``source`` and ``index``; default: here, which blocks the event loop for each.
+        goes_on: Asked before each batch; once it says no, the rest is left to a later call.
 
     Raises:
         StoreError, EmbedderError, EngineError, EndpointError: nothing can be embedded or kept now; what was done is
             done, and the next call goes on there.
     """
     await embedder.prepare()
-    return await _Job(source, embedder, index, batch, progress, run or _here).do()
+    return await _Job(source, embedder, index, batch, progress, run or _here, goes_on or _always).do()
+
+
+def _always() -> bool:
+    return True
 
 
 async def _here(function: Callable[..., Any], *args: Any) -> Any:
@@ -99,16 +112,18 @@ class _Job:
         batch: int,
         progress: Callable[[int, int], None] | None,
         run: Runner,
+        goes_on: Callable[[], bool],
     ) -> None:
         self.source, self.embedder, self.index = source, embedder, index
         self.batch, self.progress, self.run = batch, progress, run
+        self.goes_on = goes_on
         self.report = Reindexed()
 
     async def do(self) -> Reindexed:
         fingerprint, after, done = self.embedder.fingerprint, 0, 0
         total: int = await self.run(self.source.count_pending, fingerprint)
         await self._sweep()
-        while rows := await self.run(self.source.pending, fingerprint, self.batch, after):
+        while self.goes_on() and (rows := await self.run(self.source.pending, fingerprint, self.batch, after)):
             await self._keep(rows, fingerprint)
             after, done = rows[-1][0], done + len(rows)
             if self.progress is not None:

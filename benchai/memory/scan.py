@@ -141,13 +141,19 @@ def reason_of(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
+def mend_of(error: BaseException) -> str:
+    """What may help against an operating system's error of reading."""
+    gone = isinstance(error, FileNotFoundError | NotADirectoryError)
+    return "see whether it is still there" if gone else "check its permissions"
+
+
 def _stat(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceError(f"{str(path)!r} does not exist", hint="check the path") from error
     except (OSError, ValueError) as error:
-        raise SourceError(f"{str(path)!r} can't be read: {reason_of(error)}", hint="check its permissions") from error
+        raise SourceError(f"{str(path)!r} can't be read: {reason_of(error)}", hint=mend_of(error)) from error
 
 
 class _Scanner:
@@ -162,7 +168,7 @@ class _Scanner:
             try:
                 waiting += reversed(list(self._folder(folder)))
             except OSError as error:
-                self._fail(self._name(folder.prefix.rstrip("/")), reason_of(error), "check its permissions")
+                self._fail(self._name(folder.prefix.rstrip("/")), reason_of(error), mend_of(error))
         self._found.files.sort()
         return self._found
 
@@ -209,7 +215,7 @@ class _Scanner:
         except UnicodeEncodeError:
             self._fail(self._name(name), "its name is not UTF-8", "rename it: convmv -f latin1 -t utf-8")
         except OSError as error:
-            self._fail(self._name(name), reason_of(error), "check its permissions")
+            self._fail(self._name(name), reason_of(error), mend_of(error))
         else:
             self._found.passed += not found.st_size
             if found.st_size:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from benchai.errors import BenchAIError
+from benchai.memory import tuning
 from benchai.memory.database import Database, marks
 from benchai.memory.ids import split, unknown
 from benchai.memory.namespace import Namespace
@@ -15,7 +16,9 @@ from benchai.memory.neighbours import Neighbours
 from benchai.memory.rerank import WEIGHT as RERANK_WEIGHT
 from benchai.memory.rerank import rerank
 from benchai.memory.search import Found, Query, Ranking, choose, depth, lexical_leg, read, texts
+from benchai.memory.tuning import Metric, Tuned
 from benchai.memory.types import Passage
+from benchai.memory.uses import Uses
 from benchai.memory.worker import Worker
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ class Searching:
         vectors: The vectors, or None.
         reranker: Scores the first passages anew, or None.
         lexical_weight: Weight of the words beside the vectors, where none was learned.
+
+    Attributes:
+        uses: Of the reranker, from the beginning of each question.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class Searching:
         reranker: Reranker | None,
         lexical_weight: float,
     ) -> None:
+        self.uses = Uses()
         self._reader = reader
         self._database = database
         self._vectors = vectors
@@ -57,8 +64,9 @@ class Searching:
     async def search(self, ns: Namespace, query: Query) -> Found:
         """See ``Memory.search``."""
         clock = Clock()
-        weights = await self.weights()
-        words, legs, off = await self.legs(ns, query, weights, clock)
+        async with self.uses:
+            weights = await self._weights()
+            words, legs, off = await self._legs(ns, query, weights, clock)
         used = {name: weights[name] for name in legs}
         # alone, a leg needs no weight
         used = used if any(used.values()) else dict.fromkeys(legs, 1.0)
@@ -74,7 +82,20 @@ class Searching:
             seconds=clock.seconds,
         )
 
-    async def legs(
+    async def learned(self, ns: Namespace, metric: Metric) -> Tuned:
+        """The weights that what was labelled asks for; see ``Memory.tune``."""
+        examples = []
+        async with self.uses:
+            labelled = await self._reader.run(tuning.labelled, self._database, ns)
+            weights = await self._weights()
+            every = {name: weight or 1.0 for name, weight in weights.items()}
+            for text, good in labelled.items():
+                _, legs, _ = await self._legs(ns, Query(text=text, count=50), every, Clock())
+                rankings = {name: [number for number, _ in leg] for name, leg in legs.items()}
+                examples.append(tuning.Example(text, good, rankings))
+        return tuning.learn(examples, weights, metric=metric)
+
+    async def _legs(
         self, ns: Namespace, query: Query, weights: dict[str, float], clock: Clock
     ) -> tuple[list[str], dict[str, Ranking], dict[str, str]]:
         """The words that were looked for, what each leg found, and which legs are off with the reason."""
@@ -96,7 +117,7 @@ class Searching:
                 legs[name] = ranking
         return words, legs, off
 
-    async def weights(self) -> dict[str, float]:
+    async def _weights(self) -> dict[str, float]:
         """Of all legs: those that were learned, else the defaults."""
         kept = await self._reader.run(self._database.setting, WEIGHTS)
         return self._default | (json.loads(kept) if kept else {})

@@ -9,6 +9,7 @@ from pydantic import Field
 from benchai.errors import StoreDamaged
 from benchai.memory.database import Database
 from benchai.memory.namespace import Namespace
+from benchai.memory.pending import FINGERPRINT, Pending
 from benchai.memory.types import Value
 
 #: Table -> the kind of its passages.
@@ -23,8 +24,8 @@ class Stats(Value):
         counts: By table, and ``passages``.
         namespaces: Passages by namespace.
         bytes: By file or folder of the memory.
-        embedder: Fingerprint of the vectors' embedder; None where only words are searched.
-        pending: Passages that have no vector of it yet.
+        embedder: Fingerprint of the embedder that worked last; None where none ever did.
+        pending: Passages of the whole memory that have no vector of it yet; all, where none was ever made.
         weights: Of the legs, where they were learned.
     """
 
@@ -59,6 +60,18 @@ def count(database: Database, ns: Namespace) -> tuple[dict[str, int], dict[str, 
         }
         rows = connection.execute(f"SELECT ns, count(*) FROM passages WHERE ns IN ({asked}) GROUP BY ns")  # noqa: S608
         return counts, {database.name(number): found for number, found in rows}
+
+
+def embedded(database: Database) -> tuple[str | None, int]:
+    """The fingerprint of the embedder that worked last, None where none did, and how many passages lack its vector.
+
+    Raises:
+        StoreError: the file can't be read.
+    """
+    with database.told():
+        fingerprint = database.setting(FINGERPRINT)
+    # no vector is of an embedder without a fingerprint
+    return fingerprint, Pending(database).count_pending(fingerprint or "")
 
 
 def sizes(folder: Path) -> dict[str, int]:

@@ -1,12 +1,21 @@
-"""The vectors' leg of a search: opened when it is first needed, and kept up with the passages."""
+"""The vectors' leg of a search: kept up with the passages, with an embedder and a place that may change meanwhile.
+
+What is kept is in SQLite, which no change touches: where one is broken off, by a crash too, the next process to open
+the memory embeds what is still pending.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from benchai.errors import StoreDamaged, StoreError
+from benchai.memory.opening import IndexHolder, IndexPlace
 from benchai.memory.pending import Pending
+from benchai.memory.reindex import Reindexed, reindex
+from benchai.memory.uses import Uses
 from benchai.memory.worker import Worker
 
 if TYPE_CHECKING:
@@ -15,11 +24,8 @@ if TYPE_CHECKING:
 
     from benchai.memory.embed import Embedder
     from benchai.memory.index import VectorIndex
-    from benchai.memory.reindex import Reindexed
 
 Progress = Callable[[int, int], None]
-#: Opens the index of an embedder's vectors, an empty one in place of a damaged one. Blocks.
-OpenIndex = Callable[["Embedder"], "VectorIndex"]
 _LIKENESS = 0.0
 
 
@@ -28,42 +34,24 @@ class Vectors:
 
     Args:
         embedder: Makes the vectors.
-        open_index: Opens the index.
+        place: Where the index is.
         pending: What the index lacks, on the connection that writes.
         writer: The thread of that connection.
-        remove: Removes all files of the index, which is closed.
     """
 
-    def __init__(
-        self,
-        embedder: Embedder,
-        open_index: OpenIndex,
-        pending: Pending,
-        writer: Worker,
-        remove: Callable[[], None],
-    ) -> None:
+    def __init__(self, embedder: Embedder, place: IndexPlace, pending: Pending, writer: Worker) -> None:
         self.embedder = embedder
-        self._open_index = open_index
+        self.problem: str | None = None
+        self._holder = IndexHolder(place, pending, writer)
         self._pending = pending
         self._writer = writer
-        self._remove = remove
-        self._worker = Worker("benchai-vectors")
-        self._index: VectorIndex | None = None
-        self._opening = asyncio.Lock()
+        self._uses = Uses()
+        self._changing = asyncio.Lock()
         self._indexing = asyncio.Lock()
         self._aside: asyncio.Task[None] | None = None
-        self.problem: str | None = None
+        self._more = self._closed = False
 
-    async def close(self) -> None:
-        """Stop what is done aside, and close the index."""
-        if self._aside is not None:
-            self._aside.cancel()
-            await asyncio.gather(self._aside, return_exceptions=True)
-        if self._index is not None:
-            await self._worker.run(self._index.close)
-            self._index = None
-        await self.embedder.close()
-        await self._worker.aclose()
+    # ---- use
 
     async def search(self, text: str, namespaces: Sequence[int], count: int) -> list[tuple[int, float]]:
         """Passages by number with the cosine of their vector and the question's, best first.
@@ -72,28 +60,61 @@ class Vectors:
             StoreError: the index, or the embedder, failed.
             BenchAIError: the endpoint that embeds failed.
         """
-        index = await self.index()
-        vector = (await self.embedder.embed([text], query=True))[0]
-        found = await self._worker.run(index.query, vector, list(namespaces), count)
+        async with self._uses:
+            index = await self._index()
+            vector = (await self.embedder.embed([text], query=True))[0]
+            found = await self._holder.run(index.query, vector, list(namespaces), count)
         return [(number, cosine) for number, cosine in found if cosine > _LIKENESS]
+
+    async def differences(self) -> tuple[list[str], int]:
+        """In what the index differs from what is kept, in words, and how many vectors it holds."""
+        async with self._uses:
+            held = await self._holder.run((await self._index()).ids)
+            lacking, strange = await self._writer.run(self._pending.differences, held, self.embedder.fingerprint)
+        problems = [f"the vectors of {lacking} passages are missing"] if lacking else []
+        problems += [f"{strange} vectors belong to no passage"] if strange else []
+        return problems, len(held)
+
+    async def of(self, numbers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+        """The vectors of passages."""
+        async with self._uses:
+            return await self._holder.run((await self._index()).vectors, list(numbers))
+
+    # ---- keeping up
 
     async def catch_up(self, progress: Progress | None = None) -> Reindexed:
         """Embed all that has no vector yet, and delete the vectors of what is gone.
+
+        A change breaks it off after a batch, and it goes on for the new embedder.
 
         Raises:
             StoreError: the index, or the embedder, failed; what was done is done.
             BenchAIError: the endpoint that embeds failed.
         """
-        from benchai.memory.reindex import reindex
-
-        index = await self.index()
-        async with self._indexing:
-            return await reindex(self._pending, self.embedder, index, progress=progress, run=self._writer.run)
+        report = Reindexed()
+        while True:
+            async with self._uses:
+                report.add(await self._embed(progress))
+                if self._uses.may_begin():
+                    return report
 
     def catch_up_aside(self) -> None:
         """The same beside everything else; a failure is told with the next search."""
-        if self._aside is None or self._aside.done():
+        # what is kept while the last one ends is seen to, too
+        self._more = True
+        if not self.embeds:
             self._aside = asyncio.create_task(self._try_to_catch_up())
+
+    @property
+    def embeds(self) -> bool:
+        """Whether something is embedded aside now."""
+        return self._aside is not None and not self._aside.done()
+
+    async def settled(self, seconds: float) -> str | None:
+        """Wait for what is embedded aside, so many seconds at most; why that failed, None where it did not."""
+        if self._aside is not None:
+            await asyncio.wait((self._aside,), timeout=seconds)
+        return self.problem
 
     async def rebuild(self, progress: Progress | None = None) -> Reindexed:
         """Throw all vectors away and make them anew.
@@ -102,9 +123,8 @@ class Vectors:
             StoreError: the index, or the embedder, failed; what was done is done.
             BenchAIError: the endpoint that embeds failed.
         """
-        index = await self.index()
-        async with self._indexing:
-            await self._worker.run(index.clear)
+        async with self._uses, self._indexing:
+            await self._holder.run((await self._index()).clear)
             await self._writer.run(self._pending.forget_all)
         return await self.catch_up(progress)
 
@@ -115,53 +135,84 @@ class Vectors:
             StoreError: the index, or the embedder, failed; what was done is done.
             BenchAIError: the endpoint that embeds failed.
         """
-        index = await self.index()
-        async with self._indexing, self._opening:
-            await self._worker.run(index.clear)
-            await self._worker.run(index.close)
-            self._index = None
-            await self._worker.run(self._remove)
+        async with self._alone():
+            await self._holder.run((await self._index()).clear)
+            await self._holder.remove()
             await self._writer.run(self._pending.forget_all)
         await self.catch_up()
 
-    async def differences(self) -> tuple[list[str], int]:
-        """In what the index differs from what is kept, in words, and how many vectors it holds."""
-        index = await self.index()
-        held = await self._worker.run(index.ids)
-        lacking, strange = await self._writer.run(self._pending.differences, held, self.embedder.fingerprint)
-        problems = [f"the vectors of {lacking} passages are missing"] if lacking else []
-        problems += [f"{strange} vectors belong to no passage"] if strange else []
-        return problems, len(held)
+    # ---- changes
 
-    async def of(self, numbers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
-        """The vectors of passages."""
-        return await self._worker.run((await self.index()).vectors, list(numbers))
-
-    async def index(self) -> VectorIndex:
-        """The index, open.
+    async def change(self, embedder: Embedder, place: IndexPlace) -> None:
+        """Go on with another embedder, or place, once the questions under way are answered; begins to embed for it.
 
         Raises:
-            StoreError: it can't be opened, or the embedder is none.
+            StoreError: the index until now could not be closed in order; it goes on with the other all the same.
         """
-        async with self._opening:
-            if self._index is None:
-                await self.embedder.prepare()
-                index = await self._worker.run(self._open_index, self.embedder)
-                await self._writer.run(self._pending.use, self.embedder.fingerprint)
-                await self._check(index)
-                self._index = index
-            return self._index
+        async with self._alone():
+            former, self.embedder, self.problem = self.embedder, embedder, None
+            self._holder.place = place
+            try:
+                await self._holder.close()
+            finally:
+                await former.close()
 
-    async def _check(self, index: VectorIndex) -> None:
-        """Believe the index, not the notes on it, where they differ: it may have been deleted, or put back."""
-        noted = await self._writer.run(self._pending.count_indexed, self.embedder.fingerprint)
-        if await self._worker.run(index.count) != noted:
-            held = await self._worker.run(index.ids)
-            await self._writer.run(self._pending.reconcile, held, self.embedder.fingerprint)
+    async def retire(self) -> None:
+        """As ``close``, once the questions under way are answered; later ones are told that there are no vectors."""
+        async with self._alone():
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop what is done aside, and close the index; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._stop_aside()
+        try:
+            await self._holder.close()
+        finally:
+            await self.embedder.close()
+            await self._holder.aclose()
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Nobody uses the index while the context is open; who wants to waits. What was stopped goes on afterwards."""
+        async with self._changing:
+            try:
+                with self._uses.held():
+                    # an embedder that hangs must not hold up a change; what a caller waits for ends with its batch
+                    await self._stop_aside()
+                    await self._uses.ended()
+                    yield
+            finally:
+                if not self._closed:
+                    self.catch_up_aside()
+
+    async def _index(self) -> VectorIndex:
+        if self._closed:
+            raise StoreError("no embedder is configured any more", hint="memory.embedder in benchai.yaml names one")
+        return await self._holder.index(self.embedder)
+
+    async def _embed(self, progress: Progress | None) -> Reindexed:
+        async with self._indexing:
+            index, run = await self._index(), self._writer.run
+            goes_on = self._uses.may_begin
+            try:
+                return await reindex(self._pending, self.embedder, index, progress=progress, run=run, goes_on=goes_on)
+            except StoreDamaged:
+                self._holder.lose()
+                raise
 
     async def _try_to_catch_up(self) -> None:
-        try:
-            await self.catch_up()
-            self.problem = None
-        except Exception as error:
-            self.problem = str(error) or type(error).__name__
+        while self._more:
+            self._more = False
+            try:
+                await self.catch_up()
+                self.problem = None
+            except Exception as error:
+                self.problem = str(error) or type(error).__name__
+
+    async def _stop_aside(self) -> None:
+        if self._aside is not None:
+            self._aside.cancel()
+            await asyncio.gather(self._aside, return_exceptions=True)

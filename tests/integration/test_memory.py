@@ -231,6 +231,23 @@ async def test_an_embedder_that_fails_is_told_and_left_out(tmp_path: Path) -> No
         assert [passage.text for passage in found.passages] == ["Dogs bark at the moon"]
 
 
+async def test_what_has_no_vector_is_counted_before_the_embedder_ever_worked(tmp_path: Path) -> None:
+    class Away(Letters):
+        async def prepare(self) -> None:
+            raise EndpointError("the embedder is away")
+
+    async with Memory.open(tmp_path) as memory:
+        await memory.put(WORK, [CATS])
+    async with Memory.open(tmp_path, embedder=Away()) as memory:
+        with pytest.raises(EndpointError, match="away"):
+            await memory.index()
+        stats = await memory.stats(WORK)
+        assert (stats.embedder, stats.pending) == (None, 2)
+    async with Memory.open(tmp_path, embedder=Letters()) as memory:
+        await memory.index()
+        assert (await memory.stats(WORK)).pending == 0
+
+
 @pytest.mark.parametrize("damage", ["gone", "garbled"])
 async def test_a_damaged_index_is_made_anew(tmp_path: Path, damage: str) -> None:
     async with Memory.open(tmp_path, embedder=Letters()) as memory:

@@ -12,7 +12,7 @@ from benchai.memory.namespace import Namespace
 from benchai.memory.search import Found, Query
 from benchai.memory.turns import Said
 from tests.integration.chroma_server import chroma_server
-from tests.integration.test_memory import CATS, HOME, WORK, Letters
+from tests.integration.test_memory import CATS, HOME, WORK, Letters, document
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -49,6 +49,28 @@ async def test_the_contract_on_a_server(tmp_path: Path) -> None:
             assert ((await memory.verify()).problems, (await memory.verify()).vectors) == ((), 2)
             assert set((await moon(memory)).passages[0].legs) == {"lexical", "dense"}
         assert not (tmp_path / "one" / VECTORS).exists()
+        async with Memory.open(tmp_path / "three", embedder=Letters()) as moved:
+            await moved.put(WORK, [CATS])
+            await moved.index()
+            await moved.embed_with(Letters(), url)
+            await moved.drop(WORK, [CATS.source])
+            await moved.put(WORK, [document("/notes/cows.md", "Cows like grass", "The moon is a stone")])
+            await moved.index()
+            assert ((await moved.verify()).problems, (await moved.verify()).vectors) == ((), 2)
+            # the folder has as many vectors, but of what is gone
+            await moved.embed_with(Letters(), None)
+            await moved.index()
+            assert ((await moved.verify()).problems, (await moved.verify()).vectors) == ((), 2)
+            assert {"lexical", "dense"} in [set(one.legs) for one in (await moon(moved)).passages]
+        # the server still has as many of what is gone, and this process did not see it used
+        async with Memory.open(tmp_path / "three", embedder=Letters(), chroma=url) as moved:
+            await moved.drop(WORK, ["/notes/cows.md"])
+            await moved.put(WORK, [CATS])
+            await moved.index()
+        async with Memory.open(tmp_path / "three", embedder=Letters()) as moved:
+            await moved.index()
+            assert ((await moved.verify()).problems, (await moved.verify()).vectors) == ((), 2)
+            assert {"lexical", "dense"} in [set(one.legs) for one in (await moon(moved)).passages]
 
 
 async def test_a_server_that_is_away_is_told_and_words_go_on(tmp_path: Path) -> None:

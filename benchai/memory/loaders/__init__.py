@@ -8,22 +8,26 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from benchai.errors import SourceError
 from benchai.memory.cut import CUTTER, Cutting, cut
+from benchai.memory.loaders import choose
 from benchai.memory.loaders.base import Raw
 from benchai.memory.loaders.choose import loader_of, suffix_of
 from benchai.memory.sections import Loaded, clean, clean_meta, line_of
 from benchai.memory.types import Document, Piece
 
-__all__ = ["CAP", "LOADERS", "Read", "Reader", "load"]
+__all__ = ["CAP", "LOADERS", "Read", "Reader", "is_risky", "load"]
 
 #: Goes up when a loader makes another text of the same bytes: what is kept is read anew then.
 LOADERS = 1
 #: Bytes of the largest source that is read.
 CAP = 64 << 20
+#: Pieces of the largest document.
+PIECES = 300_000
 
 
 class Read(Protocol):
@@ -100,16 +104,27 @@ def read_text(source: str, data: bytes, cap: int = CAP, media_type: str = "") ->
     """
     check_size(source, len(data), cap)
     raw = _raw(source, data, media_type)
+    loaded: Loaded | None
     try:
         loaded = loader_of(raw)(raw)
     except SourceError:
         raise
+    except MemoryError:
+        loaded = None  # as long as the error is there, so is what was too much
     except (Exception, RecursionError) as error:  # a bug of a parser must not end the reading of all others
         raise SourceError(
             f"{source!r} can't be read: {type(error).__name__}: {line_of(str(error))}", hint="save it anew, or as text"
         ) from error
+    if loaded is None:
+        hint = "split it, or save it as text"
+        raise SourceError(f"{source!r} needs more memory to read than it may take", hint=hint)
     loaded.text = clean(loaded.text)
     return loaded
+
+
+def is_risky(source: str, data: bytes, media_type: str = "") -> bool:
+    """Whether a document is large for its format, or of one whose size tells little of what reading it takes."""
+    return choose.is_risky(_raw(source, data, media_type))
 
 
 def check_size(source: str, size: int, cap: int) -> None:
@@ -141,7 +156,9 @@ def _name(source: str) -> str:
 
 
 def _cut(source: str, loaded: Loaded, cutting: Cutting) -> tuple[Piece, ...]:
-    pieces = tuple(cut(loaded, cutting))
+    pieces = tuple(islice(cut(loaded, cutting), PIECES + 1))
+    if len(pieces) > PIECES:
+        raise SourceError(f"{source!r} has more than {PIECES:,} passages", hint="split it")
     if not pieces:
         raise SourceError(f"{source!r} is empty: it holds nothing but blanks", hint="leave it out")
     return pieces

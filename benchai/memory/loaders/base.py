@@ -27,6 +27,9 @@ class Raw:
 
 
 Loader = Callable[[Raw], Loaded]
+_SIGN = 1.0  # seconds from one sign to the next
+#: Called now and then by loaders that check a `Deadline`: they go on.
+signs: list[Callable[[], None]] = []
 
 
 class Deadline:
@@ -39,11 +42,17 @@ class Deadline:
 
     def __init__(self, seconds: float, what: str) -> None:
         self._seconds, self._what = seconds, what
-        self._end = time.monotonic() + seconds
+        self._next = time.monotonic()
+        self._end = self._next + seconds
 
     def check(self, *_: object) -> None:
         """Raises SourceError once the time is over."""
-        if time.monotonic() > self._end:
+        now = time.monotonic()
+        if now > self._end:
             raise SourceError(
                 f"{self._what} takes longer than {self._seconds:g} s to read", hint="split it, or save it as text"
             )
+        if now >= self._next:
+            self._next = now + _SIGN
+            for sign in signs:
+                sign()

@@ -16,7 +16,7 @@ from benchai.memory.sections import Loaded, Section, line_of
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-_PARSED = 1 << 19  # bytes: the parser keeps all other threads waiting
+_PARSED = 1 << 19  # bytes: code that is made to be hard takes 3 KB of memory for each of them
 _DEEPEST = 8  # classes within classes
 _AHEAD = frozenset({"attribute_item", "decorator"})  # written before what they are about
 _WORD = re.compile(r"\w")

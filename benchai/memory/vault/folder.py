@@ -264,5 +264,5 @@ def _in_our_words(vault: Path, path: str, error: OSError) -> Exception:
         )
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return StoreFull(f"the note {path[:200]!r} can't be written: the disk is full", hint="free space on it")
-    reason = error.strerror or str(error)
-    return SourceError(f"the note {path[:200]!r} can't be read or written: {reason}", hint="check its permissions")
+    reason, hint = error.strerror or str(error), "check its permissions, and those of its disk"
+    return SourceError(f"the note {path[:200]!r} can't be read or written: {reason}", hint=hint)

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchai.errors import SourceError, UsageError
 from benchai.memory.reading import read_file
-from benchai.memory.scan import Failure, File, reason_of, resolved, source_of
+from benchai.memory.scan import Failure, File, mend_of, reason_of, resolved, source_of
 from benchai.memory.types import Link
 from benchai.memory.vault.reader import NoteReader
 from benchai.memory.vault.resolve import Graph, Names
@@ -79,9 +79,7 @@ def scan_vault(root: Path) -> VaultScan:
         try:
             waiting += [(name, depth + 1) for name in _folder(root, prefix, passes, found) if depth < _DEEPEST]
         except OSError as error:
-            found.failures.append(
-                Failure(_source(found, prefix.rstrip("/")), reason_of(error), "check its permissions")
-            )
+            found.failures.append(Failure(_source(found, prefix.rstrip("/")), reason_of(error), mend_of(error)))
     found.notes.sort()
     found.attachments.sort()
     return found
@@ -153,7 +151,7 @@ def _file(entry: os.DirEntry[str], name: str, found: VaultScan) -> None:
     except UnicodeEncodeError:
         found.failures.append(Failure(source, "its name is not UTF-8", "rename it: convmv -f latin1 -t utf-8"))
     except OSError as error:
-        found.failures.append(Failure(source, reason_of(error), "check its permissions"))
+        found.failures.append(Failure(source, reason_of(error), mend_of(error)))
     else:
         found.notes.append(File(source, status.st_size, status.st_mtime_ns))
 
