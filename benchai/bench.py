@@ -78,7 +78,8 @@ class Bench:
         self._usage: UsageLog | None = None
         self._tracer = tracer or Tracer()
         self._endpoints, self._fleet = (endpoints, None) if endpoints is not None else self._choose_fleet()
-        self._remembering = Remembering(memories or Memories(loaded, self._endpoints), self._learns())
+        self._memories = memories or Memories(loaded, self._endpoints)
+        self._remembering = Remembering(self._memories, self._learns(), loaded)
         self._tools = tools if tools is not None else select_tools(loaded.config.tools)
         self._permissions = Permissions.from_config(loaded.config.tools)
 
@@ -129,6 +130,9 @@ class Bench:
             await stack.enter_async_context(bench._models)
             if bench._fleet is not None:
                 await stack.enter_async_context(bench._fleet)
+            if memories is None:
+                # closed before its models: what is still being embedded asks them
+                await stack.enter_async_context(bench._memories)
             try:
                 yield bench
             finally:

@@ -75,9 +75,8 @@ def advise(
 
 def budget_of(gpu_mib: list[int] | None, ram_mib: int | None) -> Budget:
     """The memory that the options name, the rest as this machine has it."""
-    import psutil
-
     from benchai.runtime.advise.advise import Budget
+    from benchai.runtime.measure.machine import usable_cores
     from benchai.runtime.placement.gauge import Gauge
 
     with Gauge() as gauge:
@@ -85,7 +84,7 @@ def budget_of(gpu_mib: list[int] | None, ram_mib: int | None) -> Budget:
     ram = devices.pop("cpu")
     gpus = list(devices.values()) if gpu_mib is None else [mib for mib in gpu_mib if mib]
     here = gpu_mib is None and ram_mib is None
-    return Budget(tuple(gpus), ram_mib or ram, psutil.cpu_count(logical=False) if here else None)
+    return Budget(tuple(gpus), ram_mib or ram, usable_cores() if here else None)
 
 
 def models_folder(given: Path | None) -> Path:
@@ -143,7 +142,7 @@ def write_config(path: Path, text: str, force: bool) -> None:
 
     check_target(path, force)
     try:
-        paths.replace_text(paths.expand(path), text)
+        paths.replace_file(paths.expand(path), text)
     except OSError as error:
         message = f"{str(path)!r} cannot be written: {error.strerror or error}"
         raise UsageError(message, hint="name another file with --out") from error

@@ -31,32 +31,52 @@ class GoalOption(StrEnum):
     first = "first-token"
 
 
+RoleArgument = Annotated[str, typer.Argument(help="A role, or a model of the configuration.")]
+TrialsOption = Annotated[
+    int, typer.Option("--trials", min=1, max=1000, help="Settings to try, those of an earlier tune counted.")
+]
+MinutesOption = Annotated[
+    float, typer.Option("--minutes", min=0.01, max=10000, help="For search and proof; a proof that began is ended.")
+]
+GoalChoice = Annotated[
+    GoalOption, typer.Option("--goal", help="The time of a reply, of a token under load, or to the first token.")
+]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option("--prompts", help="Your prompts: text or JSON lines. Default: a standard mix.", show_default=False),
+]
+TokensOption = Annotated[int, typer.Option("--max-tokens", min=2, max=4096, help="Tokens of a reply.")]
+RepeatsOption = Annotated[
+    int, typer.Option("--repeats", min=1, max=100, help="How often each prompt is asked in a trial.")
+]
+ConcurrentOption = Annotated[
+    int, typer.Option("--concurrent", min=2, max=64, help="Requests at once, for the goal throughput.")
+]
+LossyOption = Annotated[
+    bool, typer.Option("--lossy", help="Also try a KV cache of q8_0, which changes replies a little.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the proposals.")]
+ApplyOption = Annotated[bool, typer.Option("--apply", help="Put what is proved into benchai.yaml.")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume/--fresh", help="Go on with the trials of an earlier tune, or forget them.")
+]
+PlotOption = Annotated[Path | None, typer.Option("--plot", help="Draw the trials into this PNG.", show_default=False)]
+
+
 def tune(
-    role: Annotated[str, typer.Argument(help="A role, or a model of the configuration.")],
-    trials: Annotated[
-        int, typer.Option(min=1, max=1000, help="Settings to try, those of an earlier tune counted.")
-    ] = 30,
-    minutes: Annotated[
-        float, typer.Option(min=0.01, max=10000, help="For search and proof; a proof that began is ended.")
-    ] = 10,
-    goal: Annotated[
-        GoalOption, typer.Option(help="The time of a reply, of a token under load, or to the first token.")
-    ] = GoalOption.latency,
-    prompts: Annotated[
-        Path | None, typer.Option(help="Your prompts: text or JSON lines. Default: a standard mix.", show_default=False)
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(min=2, max=4096, help="Tokens of a reply.")] = 64,
-    repeats: Annotated[int, typer.Option(min=1, max=100, help="How often each prompt is asked in a trial.")] = 2,
-    concurrent: Annotated[int, typer.Option(min=2, max=64, help="Requests at once, for the goal throughput.")] = 4,
-    lossy: Annotated[
-        bool, typer.Option("--lossy", help="Also try a KV cache of q8_0, which changes replies a little.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the proposals.")] = 1,
-    apply: Annotated[bool, typer.Option("--apply", help="Put what is proved into benchai.yaml.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="Go on with the trials of an earlier tune, or forget them.")
-    ] = True,
-    plot: Annotated[Path | None, typer.Option(help="Draw the trials into this PNG.", show_default=False)] = None,
+    role: RoleArgument,
+    trials: TrialsOption = 30,
+    minutes: MinutesOption = 10,
+    goal: GoalChoice = GoalOption.latency,
+    prompts: PromptsOption = None,
+    max_tokens: TokensOption = 64,
+    repeats: RepeatsOption = 2,
+    concurrent: ConcurrentOption = 4,
+    lossy: LossyOption = False,
+    seed: SeedOption = 1,
+    apply: ApplyOption = False,
+    resume: ResumeOption = True,
+    plot: PlotOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -69,7 +89,6 @@ def tune(
     from benchai.runtime.measure.prompts import read_prompts
     from benchai.runtime.tune.tuner import Options, Tuner
 
-    loaded = load_config(config)
     options = Options(
         goal=goal.value,
         trials=trials,
@@ -81,19 +100,24 @@ def tune(
         lossy=lossy,
         fresh=not resume,
     )
-    tuner = Tuner(loaded, role, read_prompts(prompts), options)
-    if apply:
-        from benchai.config.edit import refuse_unwritable
-
-        refuse_unwritable(loaded, tuner.name, HARMLESS)
-    if plot is not None:
-        _check_folder(plot)
+    tuner = Tuner(load_config(config), role, read_prompts(prompts), options)
+    _check_targets(tuner, apply, plot)
     found = _tuned(tuner, options)
     _tell(found, json=json)
     if plot is not None:
         _draw(found, plot)
     if apply:
-        _apply(loaded, found)
+        _apply(tuner.loaded, found)
+
+
+def _check_targets(tuner: Tuner, apply: bool, plot: Path | None) -> None:
+    """Refuse before the work what could not be written after it."""
+    from benchai.config.edit import refuse_unwritable
+
+    if apply:
+        refuse_unwritable(tuner.loaded, tuner.name, HARMLESS)
+    if plot is not None:
+        _check_folder(plot)
 
 
 def _check_folder(plot: Path) -> None:

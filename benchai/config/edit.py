@@ -5,9 +5,7 @@ threads: 4 # was 8 (benchai tune, 2026-11-23)
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +58,7 @@ def write_edit(loaded: LoadedConfig, model: str, changes: Mapping[str, Any], not
     if _read(path) != before:
         raise ConfigError(f"{path}: was changed by somebody else meanwhile", hint="try again")
     try:
-        _replace(real, after)
+        paths.replace_file(real, after)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}", hint=HINT) from error
     return path
@@ -123,18 +121,3 @@ def _refuse_other(loaded: LoadedConfig, path: Path, model: str) -> None:
     if now != loaded.config.models[model]:
         what = "is no longer there" if now is None else "has other settings now"
         raise ConfigError(f"{path}: models.{model} {what} than those that were measured", hint="measure again")
-
-
-def _replace(real: Path, text: str) -> None:
-    descriptor, partial = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode("utf-8"))
-            file.flush()
-            paths.make_like(file.fileno(), real.stat())
-            os.fsync(file.fileno())
-        Path(partial).replace(real)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(partial).unlink()
-        raise

@@ -63,6 +63,8 @@ __all__ = [
     "default_config",
 ]
 
+#: Parallel requests of a model, where its roles may ask for more and it has no setting of its own.
+MOST_SLOTS = 4
 _NAME = re.compile(r"\w[^,/\\]{0,98}[^,/\\\s]|\w")
 
 
@@ -160,15 +162,19 @@ class Config(Section):
         return [role for role, copies in self.router.copies.items() if model in copies]
 
     def concurrency(self, role: str) -> int:
-        """Requests at a time of a role, on all copies. Defaults: seed, "Concurrent Request Handling"."""
-        default = 2 if role in ("general", "planner") else 1
-        return self.router.max_concurrent.get(role, default * (1 + len(self.router.copies.get(role, ()))))
+        """Requests at a time of a role, on all copies."""
+        return self.router.max_concurrent.get(role, at_once(role) * (1 + len(self.router.copies.get(role, ()))))
 
     def slots_of(self, model: str) -> int:
         """Parallel requests of a model: its own setting, or what its roles may ask for, at most 4."""
         roles = dict.fromkeys(self.roles_of(model) + self.copied_by(model))
         wanted = sum(-(-self.concurrency(role) // (1 + len(self.router.copies.get(role, ())))) for role in roles)
-        return self.models[model].slots or min(max(wanted, 1), 4)
+        return self.models[model].slots or min(max(wanted, 1), MOST_SLOTS)
+
+
+def at_once(role: str) -> int:
+    """Requests at a time of a role on one model, by default: seed, "Concurrent Request Handling"."""
+    return 2 if role in ("general", "planner") else 1
 
 
 def default_config() -> Config:

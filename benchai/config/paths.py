@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import threading
 from pathlib import Path
 
 import platformdirs
 
 #: The memory's SQLite file, in its folder.
 MEMORY_FILE = "memory.sqlite"
+_PRIVATE = 0o600
+# what one thread makes is closed before another connects to it
+_making = threading.Lock()
 
 
 def _home() -> Path | None:
@@ -36,7 +41,9 @@ def is_dir(path: Path) -> bool:
 
 
 def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
-    """Write a whole file, its folder too, so that a reader never sees half of it.
+    """Write a whole file of BenchAI's own, its folder too, so that a reader never sees half of it.
+
+    One process at a time may write it; see ``replace_file`` for files in folders of the user's.
 
     Raises:
         OSError: it can't be written; what was there is still there.
@@ -53,6 +60,54 @@ def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a whole file in a folder of the user's, so that a reader never sees half of it, nor a crash leaves half.
+
+    A link stays one, a file that was there keeps its owner and mode, and no other file is touched.
+
+    Raises:
+        OSError: it can't be written; what was there is still there.
+    """
+    real = path.resolve()
+    if real.exists() and not is_file(real):
+        # a device or a pipe is written to, never replaced; a folder refuses
+        real.write_bytes(text.encode("utf-8"))
+        return
+    real.parent.mkdir(parents=True, exist_ok=True)
+    # of a name of its own: another change may be under way
+    partial = real.with_name(f".{real.name[:200]}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            if real.exists():
+                make_like(file.fileno(), real.stat())
+            os.fsync(file.fileno())
+        partial.replace(real)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def make_private(file: Path) -> None:
+    """See that a file of SQLite's is there, its folder too, and this user's alone; its companions get the same mode.
+
+    One that is there is not opened and closed: that would drop the locks that this process holds on it, and the next
+    other process to close it would take away the log that is written here.
+
+    Raises:
+        OSError: it can't be made, or is not this user's.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _making:
+        try:
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE))
+        except FileExistsError:
+            if file.stat().st_mode & 0o777 != _PRIVATE:
+                file.chmod(_PRIVATE)
 
 
 def make_like(descriptor: int, before: os.stat_result) -> None:

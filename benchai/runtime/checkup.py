@@ -16,6 +16,7 @@ from benchai.errors import BenchAIError, ConfigError
 from benchai.runtime.engine.discover import Engine, find_engine, flag_hint
 from benchai.runtime.engine.gguf_file import check_gguf
 from benchai.runtime.fleet.ports import port_owner
+from benchai.runtime.measure.machine import usable_cores, usable_threads
 from benchai.runtime.placement.container import narrowed
 from benchai.runtime.placement.gpu import list_gpus
 from benchai.runtime.placement.plan import plan_model
@@ -48,8 +49,7 @@ def check_up(config: Path | None = None) -> list[Finding]:
 
 
 def _hardware() -> Iterator[Finding]:
-    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    yield Finding("cpu", "ok", f"{cores} cores, {platform.machine()}, {platform.system()}")
+    yield Finding("cpu", "ok", f"{usable_cores() or usable_threads()} cores, {platform.machine()}, {platform.system()}")
     machine = psutil.virtual_memory()
     memory = narrowed(machine.total, machine.available)
     yield Finding("memory", "ok", f"{memory.free / GIB:.1f} of {memory.total / GIB:.1f} GiB free")

@@ -70,7 +70,9 @@ async def test_stop_ends_the_group_and_may_be_called_again(tmp_path: Path) -> No
     async with engine(tmp_path) as process:
         ready = await process.start()
         await asyncio.gather(process.stop(), process.stop())
-        assert (process.state, process.returncode) == ("stopped", 0)
+        assert process.state == "stopped"
+        # by the signal itself where the engine answers already and does not yet handle it
+        assert process.returncode in (0, -signal.SIGTERM)
         assert not group(ready.pid)
         assert process.exited.is_set()
         async with httpx.AsyncClient(trust_env=False) as client:

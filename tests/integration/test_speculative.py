@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -14,7 +15,7 @@ import yaml
 
 from benchai.config import LoadedConfig
 from benchai.config.models import NgramConfig
-from benchai.errors import ModelFileError
+from benchai.errors import DoesNotFit, ModelFileError
 from benchai.events import ModelLoading
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.measure.prompts import Prompts
@@ -149,6 +150,24 @@ async def test_a_comparison_of_engines_that_take_turns(tmp_path: Path) -> None:
     assert len(logs(tmp_path)) == 2
     assert 0 < found.accepted <= found.drafted
     assert found.plain_mib.keys() == found.drafting_mib.keys() == {"cpu"}
+
+
+async def test_engines_without_memory_for_both_take_turns(tmp_path: Path) -> None:
+    def limited(mib: int) -> LoadedConfig:
+        return loaded(tmp_path, {"models": models(general={}), "fleet": {"memory": {"ram": mib, "reserve": 0}}})
+
+    short = {"repeats": 1, "max_tokens": 2}
+    with pytest.raises(DoesNotFit, match="free are 1 MiB on cpu") as refused:
+        await compared(limited(1), WITH_DRAFT, **short)
+    needed = re.search(r"needs (\d+) MiB on cpu", refused.value.message)
+    assert needed is not None
+    # the draft takes less than the model
+    config = limited(2 * int(needed[1]))
+    assert not (await compared(config, WITH_DRAFT, **short)).together
+    # one that fits elsewhere only would be a comparison of places
+    with pytest.raises(DoesNotFit, match="fits on cpu only, what it is compared with is on gpu0"):
+        async with started(config, "general", beside={"gpu0": 1}):
+            pass
 
 
 async def test_a_round_of_n_grams_knows_nothing_of_the_one_before(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ async def test_two_engines_are_measured_in_turns_also_without_memory_for_both(tm
     assert found.same == found.replies == 2
     # one that fits elsewhere only would be a comparison of places
     pairing.place = frozenset({"gpu0"})
-    with pytest.raises(DoesNotFit, match="fits on cpu only, its settings as they are on gpu0"):
+    with pytest.raises(DoesNotFit, match="fits on cpu only, what it is compared with is on gpu0"):
         await pairing.round(model, model, range(1))
 
 

@@ -16,6 +16,7 @@ from benchai.runtime.advise.at_hand import files_at_hand
 from benchai.runtime.advise.catalogue import catalogue
 from benchai.runtime.advise.downloads import downloads
 from benchai.runtime.advise.fit import File, Wanted
+from benchai.runtime.advise.rules import concurrency
 from benchai.runtime.advise.sizes import estimated_info
 from benchai.runtime.advise.yaml_text import as_yaml
 from tests.shapes import SHAPES, write_shape
@@ -71,7 +72,7 @@ def test_every_advice_loads(budget: Budget, roles: list[str] | None, context: in
             assert (model.gpu_layers == 0) == (choice.place == "cpu")
             assert model.context == choice.context
             assert model.cache_type_v == (None if choice.cache_type == "f16" else choice.cache_type)
-            assert loaded.config.slots_of(name) >= len(choice.roles)
+            assert loaded.config.slots_of(name) == concurrency(choice.roles)
             assert (model.embedding, model.rerank) == (role == "embed", role == "rerank")
 
 

@@ -18,7 +18,7 @@ from benchai.errors import BenchAIError, Conflict, EndpointError, UsageError
 from benchai.runtime.measure.prompts import Prompts
 from benchai.runtime.measure.request import Sample
 from benchai.runtime.tune.finish import finalists
-from benchai.runtime.tune.paired_rounds import Comparison, Round, less
+from benchai.runtime.tune.paired_rounds import Comparison, Round
 from benchai.runtime.tune.plot import draw, save_png
 from benchai.runtime.tune.pruning import is_hopeless
 from benchai.runtime.tune.recommend import Recommendation, headline, markdown, save, verdict, yaml_lines
@@ -336,15 +336,6 @@ def test_the_trials_are_drawn(tmp_path: Path) -> None:
     assert {(0x3B, 0x6F, 0xB6), (0x2E, 0x7D, 0x4F), (0xC8, 0x44, 0x3C)} <= colours
     with pytest.raises(UsageError, match="cannot be written"):
         save_png(recommendation(), tmp_path / "none" / "x.png")
-
-
-def test_the_second_engine_has_what_the_first_leaves(tmp_path: Path) -> None:
-    file = tmp_path / "benchai.yaml"
-    file.write_text("models: {code: {file: a.gguf}}\nfleet: {memory: {ram: 1000, vram: 500}}")
-    memory = less(load_config(file), {"cpu": 400, "gpu0": 600}).config.fleet.memory
-    assert (memory.ram, memory.vram) == (600, 1)
-    file.write_text("models: {code: {file: a.gguf}}")
-    assert less(load_config(file), {"cpu": 400}).config.fleet.memory.ram is None
 
 
 def test_finalists_are_those_that_may_be_faster_at_another_time() -> None:

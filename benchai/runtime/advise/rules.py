@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from benchai.config.models import MOST_SLOTS, at_once
+
 #: MiB kept free on a GPU for driver and desktop (seed, "The VRAM Budget"); ``fleet.memory.reserve`` has the same.
 RESERVE = 1000
 #: MiB that stay free for a swap, at most a twelfth of a GPU (the same table: 1000 of 12288).
@@ -77,4 +79,4 @@ def ram_room(total_mib: int) -> int:
 
 def concurrency(roles: tuple[str, ...]) -> int:
     """Slots of a model that serves these roles, as the configuration counts them by default."""
-    return min(4, sum(2 if role in ("general", "planner") else 1 for role in roles))
+    return min(MOST_SLOTS, sum(map(at_once, roles)))

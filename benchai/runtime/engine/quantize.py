@@ -23,6 +23,7 @@ from benchai.errors import EngineError, EngineNotFound, UsageError, did_you_mean
 from benchai.runtime.background import in_background
 from benchai.runtime.engine.discover import LAUNCHER, PROBE_SECONDS, find_engine
 from benchai.runtime.engine.launch import PARENT_PID
+from benchai.runtime.engine.programs import find_program
 from benchai.runtime.placement.estimate import BITS_PER_WEIGHT, MIB
 from benchai.runtime.placement.gguf_header import TENSOR_TYPES, read_header
 from benchai.runtime.placement.model_info import ModelInfo, read_model_info
@@ -57,17 +58,14 @@ def find_quantizer(config: EngineConfig, folder: Path | None = None) -> Path:
     Raises:
         EngineNotFound: it is not there.
     """
+    server = None
     with contextlib.suppress(EngineNotFound):
         engine = find_engine(config, folder)
-        # a package may link its programs from elsewhere
-        for program in (engine.program, engine.program.resolve()):
-            beside = program.with_name(PROGRAM)
-            if engine.kind == "llama-server" and paths.is_file(beside) and os.access(beside, os.X_OK):
-                return beside
-    found = shutil.which(PROGRAM)
+        server = engine.program if engine.kind == "llama-server" else None
+    found = find_program(PROGRAM, server)
     if found is None:
         raise EngineNotFound(f"{PROGRAM} is neither beside the engine nor on PATH", hint=_INSTALL)
-    return Path(found).absolute()
+    return found
 
 
 def known_types(program: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What measurements are kept with: the machine they were made on, and the version of BenchAI."""
+"""The processor as far as this process may use it; what measurements are kept with: machine and version."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 from benchai.runtime.placement.gpu import Gpu
 
@@ -19,10 +21,20 @@ def benchai_version() -> str:
         return ""
 
 
+def usable_threads() -> int:
+    """Hardware threads that this process may use: its affinity, else all of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_cores() -> int | None:
+    """Physical cores that this process may use; None where the system does not tell how many there are."""
+    cores = psutil.cpu_count(logical=False)
+    return min(cores, usable_threads()) if cores else None
+
+
 def machine_name(gpus: Sequence[Gpu]) -> str:
     """Processor, threads that this process may use, and GPUs, in words."""
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return ", ".join([_processor(), f"{threads} threads", *(gpu.name for gpu in gpus)])
+    return ", ".join([_processor(), f"{usable_threads()} threads", *(gpu.name for gpu in gpus)])
 
 
 def _processor() -> str:
@@ -31,4 +43,5 @@ def _processor() -> str:
     except OSError:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next((name for name in named if name), platform.processor() or platform.machine())
+    # platform.processor() starts a process
+    return next((name for name in named if name), "") or platform.processor() or platform.machine()

@@ -22,6 +22,7 @@ import httpx
 
 from benchai.errors import EndpointError, EndpointLost, UsageError
 from benchai.runtime.http import local_client
+from benchai.runtime.measure.request import message_of
 
 WINDOW = 512
 """Tokens of a window: the default of llama-perplexity."""
@@ -280,10 +281,6 @@ def _grammar(targets: Sequence[int]) -> str:
 
 
 def _checked(answer: httpx.Response) -> None:
-    if answer.status_code == httpx.codes.OK:
-        return
-    try:
-        message = answer.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = repr(answer.content[:200])
-    raise EndpointError(f"the engine refused: {message}", hint="a model that writes text is needed")
+    if answer.status_code != httpx.codes.OK:
+        told = f"the engine refused: {message_of(answer.content)}"
+        raise EndpointError(told, hint="a model that writes text is needed")

@@ -17,6 +17,7 @@ import httpx
 
 from benchai.errors import EndpointError, EndpointLost
 from benchai.runtime.http import local_client
+from benchai.runtime.sse import events
 
 SMALLER = "if it is too long: shorter prompts, a smaller --max-tokens or a larger models.*.context"
 
@@ -91,10 +92,10 @@ async def _streamed(client: httpx.AsyncClient, url: str, request: Mapping[str, A
         if response.status_code != httpx.codes.OK:
             said = message_of(await response.aread())
             raise EndpointError(f"the engine refused the request: {said}", hint=SMALLER)
-        async for line in response.aiter_lines():
-            data = json.loads(line[6:]) if line.startswith("data: {") else {}
+        async for event in events(response.aiter_bytes()):
+            data = json.loads(event) if event.startswith(b"{") else {}
             if "error" in data:
-                raise EndpointError(f"the engine gave up: {message_of(line[6:].encode())}", hint=SMALLER)
+                raise EndpointError(f"the engine gave up: {message_of(event)}", hint=SMALLER)
             piece = _piece(data)
             if piece and first is None:
                 first = time.perf_counter() - began

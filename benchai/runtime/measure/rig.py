@@ -24,6 +24,8 @@ from benchai.runtime.placement.gauge import Gauge
 from benchai.runtime.placement.memory import MemoryBook, Need
 from benchai.runtime.placement.plan import ModelPlan, plan_model
 
+_STOP = "stop what holds memory (benchai serve, other programs)"
+
 
 def _silent(event: Event) -> None:
     pass
@@ -73,24 +75,55 @@ def with_model(loaded: LoadedConfig, name: str, model: ModelConfig) -> LoadedCon
     return replace(loaded, config=loaded.config.model_copy(update={"models": models}))
 
 
+def less(loaded: LoadedConfig, claim: Claim) -> LoadedConfig:
+    """The configuration with that much less memory: what is configured does not know of the engine beside."""
+    memory = loaded.config.fleet.memory
+    on_gpu = max((mib for device, mib in claim.items() if device != "cpu"), default=0)
+    changed = {
+        "ram": memory.ram and max(1, memory.ram - claim.get("cpu", 0)),
+        "vram": memory.vram and max(1, memory.vram - on_gpu),
+    }
+    fleet = loaded.config.fleet.model_copy(update={"memory": memory.model_copy(update=changed)})
+    return replace(loaded, config=loaded.config.model_copy(update={"fleet": fleet}))
+
+
 @asynccontextmanager
-async def started(loaded: LoadedConfig, name: str, emit: Emit = _silent) -> AsyncIterator[Rig]:
+async def started(
+    loaded: LoadedConfig,
+    name: str,
+    emit: Emit = _silent,
+    *,
+    beside: Claim | None = None,
+    place: frozenset[str] | None = None,
+) -> AsyncIterator[Rig]:
     """Start the engine of a model, and end it on leaving.
 
     A port of its own is left aside for a free one: a server of the user may run beside.
 
+    Args:
+        loaded: The configuration.
+        name: The model.
+        emit: Gets what a download tells.
+        beside: What another engine holds that it is compared with, MiB by device.
+        place: The devices of what it is compared with; default: those of ``beside``.
+
     Raises:
-        DoesNotFit: no place has the memory that it needs; what runs is not stopped for it.
+        DoesNotFit: no place has the memory that it needs, what runs is not stopped for it; or only another place than
+            ``place`` has it: that would compare places.
         EngineError: there is no engine, or it does not start.
         ModelFileError: a file of the model is missing or damaged.
         EndpointLost: from within: the same, with the model and where its log is.
     """
+    beside = beside or {}
+    place = place or frozenset(beside)
     loaded = with_model(loaded, name, loaded.config.models[name].model_copy(update={"port": 0, "host": "127.0.0.1"}))
+    loaded = less(loaded, beside)
     engine = await in_background(find_engine, loaded.config.engine, loaded.folder)
     file = await find_file(loaded, name, emit)
     with Gauge() as gauge:
         book = await in_background(MemoryBook, loaded, gauge)
         plan, claim = await in_background(_placed, loaded, name, engine, file, book)
+        _check_place(name, frozenset(claim), place)
         on_gpu = {device: mib for device, mib in claim.items() if device in book.gpus}
         # what an engine before this one held comes back late
         await gauge.wait_released(on_gpu, loaded.config.fleet.memory.release_deadline)
@@ -126,12 +159,21 @@ def _placed(loaded: LoadedConfig, name: str, engine: Engine, file: Path, book: M
     raise _does_not_fit(name, need, budget, book.suggestions(name, file, max(budget.values(), default=0)))
 
 
+def _check_place(name: str, devices: frozenset[str], place: frozenset[str]) -> None:
+    if place and devices != place:
+        told = f"model {name!r} fits on {_names(devices)} only, what it is compared with is on {_names(place)}"
+        raise DoesNotFit(told, hint=_STOP)
+
+
+def _names(devices: frozenset[str]) -> str:
+    return " and ".join(sorted(devices))
+
+
 def _does_not_fit(name: str, need: Need, budget: dict[str, int], smaller: list[str]) -> DoesNotFit:
     needed = " or ".join(", ".join(f"{mib} MiB on {device}" for device, mib in one.items()) for one in need.options)
     free = ", ".join(f"{mib} MiB on {device}" for device, mib in budget.items())
     would = f"; it would fit with {' or '.join(smaller[:2])}" if smaller else ""
-    hint = f"stop what holds memory (benchai serve, other programs){would}"
-    return DoesNotFit(f"model {name!r} needs {needed}, free are {free}", hint=hint)
+    return DoesNotFit(f"model {name!r} needs {needed}, free are {free}", hint=f"{_STOP}{would}")
 
 
 def _spec(loaded: LoadedConfig, plan: ModelPlan, file: Path) -> LaunchSpec:

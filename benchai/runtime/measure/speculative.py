@@ -252,10 +252,17 @@ class _Bed:
     max_tokens: int
 
     async def together(self, repeats: int, each: int, progress: Progress) -> Comparison:
-        """Both at once, started anew after ``each`` rounds."""
+        """Both at once, started anew after ``each`` rounds.
+
+        Raises:
+            DoesNotFit: not both do at once, or only on different devices.
+        """
         pairs: list[Pair] = []
         for done in range(0, repeats, each):
-            async with started(self.loaded, self.names[0]) as old, started(self.loaded, self.names[1]) as new:
+            async with (
+                started(self.loaded, self.names[0]) as old,
+                started(self.loaded, self.names[1], beside=old.claim) as new,
+            ):
                 await _warm_up(old, new)
                 for number in range(done, min(done + each, repeats)):
                     pairs += [await self._pair(old, new, place, number) for place in range(len(self.prompts.messages))]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchai.errors import EngineError
+from benchai.runtime.engine.programs import find_program
 from benchai.runtime.placement.footprint import Settings
 from benchai.runtime.placement.model_info import ModelInfo
 
@@ -41,21 +41,20 @@ def cross_check(engine_program: Path, argv: Sequence[str]) -> list[FitFigures] |
     Raises:
         EngineError: it is there and fails.
     """
-    beside = engine_program.with_name(PROGRAM)
-    program = str(beside) if beside.is_file() else shutil.which(PROGRAM)
+    program = find_program(PROGRAM, engine_program)
     if program is None:
         return None
-    command = [program, *argv, "--fit-print", "on"]
+    command = [str(program), *argv, "--fit-print", "on"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=FIT_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"{program!r} cannot be run: {error}", hint="check the engine's installation") from error
+        raise EngineError(f"{str(program)!r} cannot be run: {error}", hint="check the engine's installation") from error
     found = parse_fit(done.stdout)
     if done.returncode != 0 or not found:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise EngineError(f"{program!r} fails with exit code {done.returncode}: {last}", hint="try a newer engine")
+        raise EngineError(f"{str(program)!r} fails with exit code {done.returncode}: {last}", hint="try a newer engine")
     return found
 
 

@@ -209,7 +209,7 @@ class Measured:
         data[key] = self.all(key) | {kind: mib}
         # what can't be remembered is estimated again
         with contextlib.suppress(OSError):
-            paths.replace_text(self._file, json.dumps(data))
+            paths.replace_file(self._file, json.dumps(data))
 
     def _read(self) -> dict[str, dict[str, int]]:
         try:

@@ -13,7 +13,7 @@ import random
 import statistics
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from benchai.config import LoadedConfig, ModelConfig
 from benchai.errors import DoesNotFit
@@ -82,21 +82,14 @@ class Pairing:
             BenchAIError: it does not start, or does not answer.
         """
         loaded = with_model(self.loaded, self.name, model)
-        async with started(less(loaded, beside or {}), self.name) as rig:
-            self._check_place(rig.claim)
+        async with started(loaded, self.name, beside=beside, place=self.place) as rig:
+            self.place = self.place or frozenset(rig.claim)
             await warm_up(rig, self.load)
             yield rig
 
     async def step(self, rig: Rig, number: int) -> Step:
         """One step of the load. Raises what ``measure`` raises."""
         return await measure(rig, self.load, number)
-
-    def _check_place(self, claim: Claim) -> None:
-        now = frozenset(claim)
-        self.place = self.place or now
-        if now != self.place:
-            told = f"model {self.name!r} fits on {_names(now)} only, its settings as they are on {_names(self.place)}"
-            raise DoesNotFit(told, hint="stop what holds memory (benchai serve, other programs)")
 
     async def round(self, old: ModelConfig, new: ModelConfig, steps: range) -> Round:
         """One round of some steps of the load.
@@ -159,23 +152,7 @@ class Pairing:
                 return
 
 
-def _names(devices: frozenset[str]) -> str:
-    return " and ".join(sorted(devices))
-
-
 def _round(olds: Sequence[Step], news: Sequence[Step], *, together: bool) -> Round:
     same, replies = same_replies(olds, news)
     costs = tuple((old.cost, new.cost) for old, new in zip(olds, news, strict=True))
     return Round(costs, same, replies, together)
-
-
-def less(loaded: LoadedConfig, claim: Claim) -> LoadedConfig:
-    """The configuration with that much less memory: what is configured does not know of the engine beside."""
-    memory = loaded.config.fleet.memory
-    on_gpu = max((mib for device, mib in claim.items() if device != "cpu"), default=0)
-    changed = {
-        "ram": memory.ram and max(1, memory.ram - claim.get("cpu", 0)),
-        "vram": memory.vram and max(1, memory.vram - on_gpu),
-    }
-    fleet = loaded.config.fleet.model_copy(update={"memory": memory.model_copy(update=changed)})
-    return replace(loaded, config=loaded.config.model_copy(update={"fleet": fleet}))

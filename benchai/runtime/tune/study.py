@@ -121,9 +121,13 @@ def _storage(file: Path) -> Iterator[optuna.storages.RDBStorage]:
 
 def _connection(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=30, check_same_thread=False)
-    # each value is a transaction of its own: waiting for the disk at each would take longer than the trials
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        # each value is a transaction of its own: waiting for the disk at each would take longer than the trials
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

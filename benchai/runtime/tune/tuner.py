@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import psutil
 
 from benchai.config import LoadedConfig, ModelConfig
 from benchai.config.section import Section
 from benchai.errors import UsageError
 from benchai.runtime.background import in_background
 from benchai.runtime.fleet.slots import fingerprint
+from benchai.runtime.measure.machine import usable_cores, usable_threads
 from benchai.runtime.measure.prompts import Prompts
 from benchai.runtime.measure.rig import Rig, launched_model
 from benchai.runtime.placement.model_info import read_model_info
@@ -137,12 +135,11 @@ class Tuner:
         return time.monotonic() - self._began
 
     def _situated(self, rig: Rig, layers: int) -> Situation:
-        logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return Situation(
             model=self.model,
             on_gpu=rig.plan.placement == "gpu",
-            cores=min(psutil.cpu_count(logical=False) or logical, logical),
-            logical=logical,
+            cores=usable_cores() or usable_threads(),
+            logical=usable_threads(),
             layers=layers,
             slots=self.loaded.config.slots_of(self.name),
             goal=self.options.goal,
