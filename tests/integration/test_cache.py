@@ -366,6 +366,18 @@ def test_two_processes_write_one_file(home: Home) -> None:
     assert got(home.open(max_age=10**10), "never") is None
 
 
+def test_what_is_written_after_another_process_has_closed_the_file_is_not_lost(home: Home) -> None:
+    home.clock.now = time.time()
+    cache = home.open()
+    put(cache, "before")
+    assert cache.flush()
+    with writer(home, "other", 1) as other:
+        assert other.wait(28) == 0
+    put(cache, "after")
+    assert cache.flush()
+    assert status(home.file).sources[0].replies == 3
+
+
 def test_a_kill_costs_nothing_that_was_on_the_disk(home: Home) -> None:
     with writer(home, "a", 1_000_000) as process:
         assert process.stdout is not None

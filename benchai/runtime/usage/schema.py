@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +12,6 @@ from benchai.config import paths
 from benchai.errors import AmbiguousRequest, BenchAIError, UnknownRequest
 from benchai.runtime.usage.row import COLUMNS
 
-#: For this user alone: keys' names, sessions and perhaps contents stand in it.
-MODE = 0o600
 _REQUESTS = """
 CREATE TABLE requests (
     number INTEGER PRIMARY KEY,
@@ -70,7 +67,8 @@ def connect(file: Path, *, wait: float, migrations: Sequence[Sequence[str]] = MI
         BenchAIError: a newer BenchAI wrote it.
         sqlite3.Error, OSError: it cannot be opened or written.
     """
-    _protect(file)
+    # keys' names, sessions and perhaps contents stand in it
+    paths.make_private(file)
     connection = sqlite3.connect(file, timeout=wait, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -168,14 +166,3 @@ def _number_of(connection: sqlite3.Connection, request: str) -> int:
 
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _protect(file: Path) -> None:
-    """See that the file is there and this user's alone; SQLite gives its companions the same mode."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE))
-    except FileExistsError:
-        # not opened and closed here: that would drop the locks this process holds on it
-        if file.stat().st_mode & 0o777 != MODE:
-            file.chmod(MODE)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchai.config.paths import make_private
+
 Job = Callable[[sqlite3.Connection], None]
 Rows = list[tuple[Any, ...]]
 
@@ -99,17 +101,6 @@ def connect(file: Path, seconds: float) -> sqlite3.Connection:
             raise
 
 
-def _make(file: Path) -> int:
-    """Make the file, for this user alone, where it is not there. Returns its inode."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        os.fchmod(descriptor, 0o600)
-        return os.fstat(descriptor).st_ino
-    finally:
-        os.close(descriptor)
-
-
 def _prepare(opened: sqlite3.Connection) -> None:
     [(version,)] = opened.execute("PRAGMA user_version").fetchall()
     if version != VERSION:
@@ -138,7 +129,8 @@ class _Link:
         """The connection; errors as ``connect`` has them, or OSError."""
         if self._opened is None or self._moved():
             self.close()
-            self.inode = _make(self._file)
+            make_private(self._file)
+            self.inode = self._file.stat().st_ino
             self._opened = connect(self._file, self._seconds)
             self.times += 1
         return self._opened
