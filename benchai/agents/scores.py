@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +16,10 @@ from benchai.runtime.connections import Connections
 from benchai.runtime.endpoints import Endpoint, Endpoints
 
 EMBED, RERANK = "embed", "rerank"
+
+
+def _nothing() -> None:
+    pass
 
 
 class Scores:
@@ -33,13 +37,17 @@ class Scores:
     ) -> None:
         await self._connections.close()
 
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], check: Callable[[], None] = _nothing) -> list[list[float]]:
         """A vector for each text, in their order.
+
+        Args:
+            texts: What is embedded.
+            check: Called once a model is leased, which stays as it is from then on; what it raises is passed on.
 
         Raises:
             BenchAIError: no model serves the role, or it failed.
         """
-        answer, endpoint = await self._ask(EMBED, "/embeddings", {"input": list(texts)})
+        answer, endpoint = await self._ask(EMBED, "/embeddings", {"input": list(texts)}, check)
         try:
             rows = sorted(answer["data"], key=lambda row: int(row["index"]))
             found = [[float(one) for one in row["embedding"]] for row in rows]
@@ -60,8 +68,11 @@ class Scores:
         except (LookupError, TypeError, ValueError) as error:
             raise EndpointError(f"the model {endpoint.model!r} gave no scores") from error
 
-    async def _ask(self, role: str, path: str, body: Mapping[str, Any]) -> tuple[Any, Endpoint]:
+    async def _ask(
+        self, role: str, path: str, body: Mapping[str, Any], check: Callable[[], None] = _nothing
+    ) -> tuple[Any, Endpoint]:
         async with self._endpoints.lease(role) as endpoint:
+            check()
             data = json.dumps({"model": endpoint.served_name, **body}).encode()
             asking = self._connections.post(
                 endpoint.base_url + path,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -15,10 +15,10 @@ import aiohttp
 
 from benchai.runtime.connections import Connections
 from benchai.runtime.responses import Response
+from benchai.runtime.sse import DONE, events
 
 # the end of a stream usually comes right behind its last event; where it does not, the connection is not kept
 END_SECONDS = 0.1
-DONE = b"[DONE]"
 #: From this status on an answer is an error.
 BAD = 400
 
@@ -75,23 +75,6 @@ class Wire:
                         raise ServerError(chunk)
                     yield chunk
             await _read_to_end(response)
-
-
-async def events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The data of server-sent events; comments, names and ids are left out."""
-    rest = b""
-    data: list[bytes] = []
-    async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            field, _, value = line.rstrip(b"\r").partition(b":")
-            if field == b"data":
-                data.append(value.removeprefix(b" "))
-            elif not field and not value and data:
-                yield b"\n".join(data)
-                data = []
-    if data:
-        yield b"\n".join(data)
 
 
 async def _read_to_end(response: Response) -> None:

@@ -17,7 +17,7 @@ BLOCK = 262_144
 #: Bytes of a body that wait for their reader before no more are taken from the socket.
 MOST_HELD = 524_288
 _UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
-_FRAMING = (b"content-length", b"transfer-encoding")
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 #: Host and port.
 Address = tuple[str, int]
 
@@ -43,7 +43,6 @@ class Connection:
         self._pieces: list[bytes] = []
         self._held = 0
         self._out: memoryview | None = None
-        self._until_closed = True
         self._error: Exception | None = None
         self._waiting: asyncio.Future[None] | None = None
         self._came = 0.0
@@ -58,7 +57,7 @@ class Connection:
         Raises:
             aiohttp.ClientOSError: no connection came about.
         """
-        self.status, self.free, self._ended, self._until_closed = 0, False, False, True
+        self.status, self.free, self._ended = 0, False, False
         self._head, self._pieces, self._held = [], [], 0
         self._came = self.loop.time()
         self._idle, self._all_by = idle, None if total is None else self._came + total
@@ -194,7 +193,8 @@ class Connection:
 
     def _closed(self) -> None:
         """The server has closed it, or sent what nobody asked for."""
-        if self.status and self._until_closed:
+        if self.status and _FRAMING.isdisjoint([name.lower() for name, _ in self._head]):
+            # the end of the connection is that of the answer
             self._ended = True
         elif not self._ended and self.status:
             self._error = aiohttp.ClientPayloadError("the connection was closed in the middle of the answer")
@@ -221,8 +221,6 @@ class Connection:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header of the answer, or a trailer of its body."""
-        if name.lower() in _FRAMING:
-            self._until_closed = False
         self._head.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -238,7 +236,7 @@ class Connection:
     def on_message_complete(self) -> None:
         """The answer is there."""
         if not self.status:
-            self._head, self._until_closed = [], True
+            self._head = []
             return
         self._ended = True
         self.free = self._parser.should_keep_alive() and self._out is None and self._error is None
@@ -247,13 +245,15 @@ class Connection:
 
     def due_at(self) -> float | None:
         """When to ``check`` it next."""
+        if self._ended or self._error is not None:
+            return None
         limits = [] if self._connected else [self._came + CONNECT_SECONDS]
         if self._idle is not None:
             # while nothing is read, it is the reader that is waited for
             limits.append((self._came if self._reading else self.loop.time()) + self._idle)
         if self._all_by is not None:
             limits.append(self._all_by)
-        return min(limits) if limits and not self._ended and self._error is None else None
+        return min(limits, default=None)
 
     def check(self, now: float) -> None:
         """Give it up if it took too long."""

@@ -10,7 +10,7 @@ import asyncio
 import http
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import httptools
 import uvicorn
@@ -18,6 +18,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from benchai.config.server import ServerConfig
+from benchai.server.cycle import Cycle, described
 from benchai.server.openai.errors import Reply, openai_error
 from benchai.server.parting import Parting
 
@@ -42,11 +43,10 @@ class Connection(HttpToolsProtocol):
     def __init__(self, settings: Callable[[], ServerConfig], config: uvicorn.Config, *args: Any, **more: Any) -> None:
         super().__init__(config, *args, **more)
         self.settings = settings()
-        self.timeout_keep_alive = self.settings.keep_alive  # type: ignore[assignment] # seconds need not be whole
         self._phase: Phase = "headers"
         self._came = 0
         self._repeated = False
-        self._current: RequestResponseCycle | None = None
+        self._current: Cycle | None = None
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed = 0.0
@@ -69,7 +69,6 @@ class Connection(HttpToolsProtocol):
         self.transport.ended()
         self._abandon()
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
 
     def shutdown(self) -> None:
         """The server ends."""
@@ -82,7 +81,6 @@ class Connection(HttpToolsProtocol):
         """Bytes came."""
         if self.transport.is_closing():
             return
-        self._unset_keepalive_if_required()
         self._came += len(data)
         try:
             self._parse(data)
@@ -91,9 +89,6 @@ class Connection(HttpToolsProtocol):
             return
         if self._phase == "body":
             self._wait(self.settings.body_timeout)
-        elif self._phase == "response" and self._deadline is None and not self._running:
-            # nothing that begins a request, but uvicorn has stopped its timer
-            self._wait(self.settings.keep_alive)
         self._check_size()
         self._keep_listening()
 
@@ -137,14 +132,24 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; those after a body are left out."""
-        if self._phase == "headers":
-            super().on_header(name, value)
+        if self._phase != "headers":
+            return
+        name = name.lower()
+        self.headers.append((name, value))
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
         """The headers are there."""
         if self._repeated:
             return
-        super().on_headers_complete()
+        self.scope |= described(self.parser, self.url)  # type: ignore[typeddict-item] # fields of it
+        before, self.cycle = self.cycle, Cycle.of(self)
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
         self._phase, self._came = "body", 0
         self._wait(self.settings.body_timeout)
 
@@ -154,10 +159,24 @@ class Connection(HttpToolsProtocol):
             return
         self._phase, self._came, self._deadline = "response", 0, None
         super().on_message_complete()
+        if not self._running:
+            # it was answered before all of it was there
+            self._wait(self.settings.keep_alive)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._current = cycle
+        self._current = cast("Cycle", cycle)
         super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """A response is out; as uvicorn, but without a timer for each."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._phase == "response":
+            self._wait(self.settings.keep_alive)
 
     # ---- what does not go on
 
@@ -197,8 +216,7 @@ class Connection(HttpToolsProtocol):
     def _abandon(self) -> None:
         # uvicorn tells the newest request alone, which may wait behind the one that runs
         if self._current is not None and not self._current.response_complete:
-            self._current.disconnected = True
-            self._current.message_event.set()
+            self._current.leave()
 
     def _unread(self) -> bool:
         """Whether the client may be sending a request."""

@@ -6,10 +6,11 @@ refused is answered in OpenAI's shape. The name of the key and the id go into ``
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from itertools import chain
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -18,6 +19,7 @@ from benchai.config.server import ServerConfig
 from benchai.errors import BenchAIError
 from benchai.server.auth import Allowance, Keyring, check_reach, is_loopback, needs_key, refusal
 from benchai.server.openai.errors import Headers, Reply, failure, openai_error
+from benchai.server.openai.exchange import WHOLE
 from benchai.server.origins import Cors, HostCheck, wrong_host, wrong_origin
 
 Message = MutableMapping[str, Any]
@@ -25,20 +27,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-WANTED = frozenset(
-    {
-        b"access-control-request-headers",
-        b"access-control-request-method",
-        b"api-key",
-        b"authorization",
-        b"content-length",
-        b"host",
-        b"origin",
-        b"transfer-encoding",
-        b"x-api-key",
-        b"x-request-id",
-    }
-)
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _DISCONNECT = {"type": "http.disconnect"}
 _INTERNAL = openai_error(500, "the server failed; its log says why", code="internal_error")
@@ -154,12 +142,11 @@ class Passing:
         return too_large or self._too_long() or self._without_key()
 
     def _take_headers(self) -> Reply | None:
-        given, size = self._given, 0
         headers = self._scope["headers"]
-        for name, value in headers:
-            size += len(name) + len(value) + 4
-            if name in WANTED:
-                given[name] = value if name not in given else given[name] + b"," + value
+        given = self._given = dict(headers)
+        if len(given) != len(headers):
+            self._given = given = _joined(headers)
+        size = sum(map(len, chain.from_iterable(headers))) + 4 * len(headers)
         most = self._edge.settings
         self._unread = b"transfer-encoding" in given or given.get(b"content-length", b"0") != b"0"
         if len(headers) > most.max_headers:
@@ -172,7 +159,7 @@ class Passing:
 
     def _name(self) -> None:
         wanted = self._given.get(b"x-request-id", b"")
-        self.id = wanted.decode() if REQUEST_ID.fullmatch(wanted) else f"req_{secrets.token_hex(12)}"
+        self.id = wanted.decode() if REQUEST_ID.fullmatch(wanted) else f"req_{os.urandom(12).hex()}"
         self._extra.append((b"x-request-id", self.id.encode()))
         state = self._scope.setdefault("state", {})
         state["request_id"], state["key"] = self.id, ""
@@ -237,6 +224,9 @@ class Passing:
             message["headers"] = [*message.get("headers", ()), *self._extra]
             await self._send(message)
             return
+        if message["type"] == WHOLE:
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], *self._extra]
         await self._send(message)
         if not message.get("more_body"):
             self._give_back()
@@ -269,6 +259,14 @@ class Passing:
         took = (self._edge.clock() - self._began) * 1000
         status = self.status or "gone"
         return f"{self._scope['method']} {path} {status} {took:.1f} ms key={self._key or '-'} id={self.id}"
+
+
+def _joined(headers: Headers) -> dict[bytes, bytes]:
+    """The headers by name; the values of one that stands several times as one."""
+    given: dict[bytes, bytes] = {}
+    for name, value in headers:
+        given[name] = value if name not in given else given[name] + b"," + value
+    return given
 
 
 def _body_too_large(most: int) -> Reply:

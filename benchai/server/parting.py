@@ -6,8 +6,11 @@ To close a connection on which unread bytes are left resets it, and a reset take
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable
 
+Data = bytes | bytearray | memoryview
 #: For so many seconds what a refused client still sends is thrown away, so that it comes to read why.
 LINGER_SECONDS = 2.0
 #: How the head of a response begins and ends.
@@ -24,7 +27,7 @@ class Parting(asyncio.Transport):
         self._timer: asyncio.TimerHandle | None = None
         self._head = b""
         # on the path of every byte
-        self._write = transport.write
+        self._write = writer(transport)
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
         self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
 
@@ -33,7 +36,7 @@ class Parting(asyncio.Transport):
         """Whether what still comes is thrown away."""
         return self._timer is not None
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, data: Data) -> None:
         """Send; the head of a response waits for what follows at once: two packets would wake the client twice."""
         if self._head:
             data, self._head = self._head + bytes(data), b""
@@ -88,3 +91,29 @@ class Parting(asyncio.Transport):
         """The connection is gone."""
         if self._timer is not None:
             self._timer.cancel()
+
+
+def writer(transport: asyncio.Transport) -> Callable[[Data], None]:
+    """What writes to the socket itself while nothing waits to be sent.
+
+    uvloop sends what is written only once all else that is ready was done, the requests of other clients included.
+    """
+    found = transport.get_extra_info("socket")
+    if found is None or sys.platform == "win32" or transport.get_extra_info("sslcontext") is not None:
+        return transport.write
+    descriptor = found.fileno()
+
+    def write(data: Data) -> None:
+        # the number of a closed socket may be that of another one by now
+        if not transport.is_closing() and not transport.get_write_buffer_size():
+            try:
+                sent = os.write(descriptor, data)
+            except OSError:
+                # it takes nothing now, or is broken: the transport knows what to do
+                sent = 0
+            if sent == len(data):
+                return
+            data = memoryview(data)[sent:]
+        transport.write(data)
+
+    return write

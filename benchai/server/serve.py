@@ -31,6 +31,9 @@ from benchai.server.face import Face
 
 WATCH_SECONDS = 1.0
 CLOSE_SECONDS = 2
+#: Objects made, less those gone, at which Python looks for garbage. At 700, its default, it looks again and again at
+#: those of the requests under way, a twentieth of the time; at many more each look holds up requests.
+GARBAGE = 3_000
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -93,6 +96,7 @@ class Service:
                         self._tell(f"serves {self.loaded.name} at {self.url}")
                         # what is loaded stays: to look through it for garbage would hold up requests
                         gc.freeze()
+                        gc.set_threshold(GARBAGE)
                         await self._until_stopped(serving)
                         # a reload during the drain would announce this server again
                         watching.cancel()
@@ -188,7 +192,7 @@ class Service:
         try:
             loaded = load_config(self.loaded.path)
             # whatever can fail comes before the fleet takes it
-            take = self._face.prepare(loaded) if self._face is not None else None
+            takes = [one.prepare(loaded) for one in (self._face.memories, self._face)] if self._face is not None else []
             # at once: a key that was taken out must not wait for models that restart
             self._guard_with(loaded)
             changed = await fleet.apply(loaded)
@@ -198,7 +202,7 @@ class Service:
             self._emit(Notice(text=f"the configuration is kept as it was: {told}"))
             return
         self.loaded = loaded
-        if take is not None:
+        for take in takes:
             take()
         try:
             write_record(self.url, self._token, loaded)

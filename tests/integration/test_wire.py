@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from hashlib import sha256
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,53 @@ async def test_other_whole_replies_are_what_the_engine_would_have_sent(
     async with server.fleet.lease("general") as endpoint, server.client() as client:
         ours = (await client.post(f"/v1{path}", json=sent)).json()
         direct = (await client.post(f"{endpoint.base_url}{path}", json=sent)).json()
+        alone = [await usage_of(client, endpoint.base_url + path, one) for one in apart(sent)]
     assert about_of(ours)["model"] == "tiny"
+    row = row_of_last(server)
+    if len(alone) > 1:
+        # the engine tells the tokens of the first choice
+        assert direct.pop("usage")["total_tokens"] == alone[0]["total_tokens"]
+        prompts = alone if isinstance(sent.get("prompt"), list) else alone[:1]
+        told = ours.pop("usage")
+        assert told["completion_tokens"] == sum(one["completion_tokens"] for one in alone) == row.tokens_out
+        assert told["prompt_tokens"] == sum(one["prompt_tokens"] for one in prompts) == row.tokens_in
+        assert told["total_tokens"] == told["prompt_tokens"] + told["completion_tokens"]
     assert without_marks(ours) == without_marks(direct)
-    assert row_of_last(server).tokens_out
+    assert row.tokens_out
+
+
+def apart(sent: dict[str, Any]) -> list[dict[str, Any]]:
+    """A request as one for each choice."""
+    prompts = sent["prompt"] if isinstance(sent.get("prompt"), list) else [None]
+    alone = [sent if prompt is None else sent | {"prompt": prompt} for prompt in prompts]
+    return [one | {"n": 1} for one in alone for _ in range(sent.get("n", 1))]
+
+
+async def usage_of(client: httpx.AsyncClient, url: str, sent: dict[str, Any]) -> dict[str, Any]:
+    usage: dict[str, Any] = (await client.post(url, json=sent)).json()["usage"]
+    return usage
+
+
+async def test_a_stream_of_several_choices_tells_the_tokens_of_all_in_its_last_chunk(server: Server) -> None:
+    several = {"model": "tiny", "n": 2, "temperature": 0, "max_tokens": 7, "ignore_eos": True}
+    ways = [
+        ("/chat/completions", {"messages": asked(SUM)["messages"]}, 14),
+        ("/completions", {"prompt": ["One two", "Hello, you"]}, 28),
+    ]
+    async with server.client() as client:
+        for (path, body, tokens), wanted in product(ways, (True, False)):
+            options = {"stream": True, "stream_options": {"include_usage": wanted}}
+            reply = await client.post(f"/v1{path}", json=several | body | options)
+            row = row_of_last(server)
+            whole = (await client.post(f"/v1{path}", json=several | body)).json()["usage"]
+            assert whole["completion_tokens"] == tokens
+            assert (row.tokens_in, row.tokens_out) == (whole["prompt_tokens"], tokens)
+            found: list[Any] = events(reply.text)
+            assert found[0]["benchai"]["model"] == "tiny"
+            assert {one["index"] for event in found for one in event["choices"]} == set(range(tokens // 7))
+            told = [event for event in found if "usage" in event]
+            assert [(one["choices"], one["usage"]["completion_tokens"]) for one in told] == [([], tokens)] * wanted
+            assert reply.text.endswith("data: [DONE]\n\n")
 
 
 def about_of(reply: dict[str, Any]) -> dict[str, Any]:

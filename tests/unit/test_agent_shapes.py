@@ -8,6 +8,7 @@ import re
 import sqlite3
 import uuid
 from collections import deque
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -148,10 +149,10 @@ def test_plain_data_is_json_whatever_it_was(value: Any) -> None:
 def row(**columns: Any) -> sqlite3.Row:
     found = {"thread_id": THREAD, "created": 0.0, "updated": 1.0, "state_updated": 2.5, "status": "idle"}
     found |= {"metadata": '{"k":"v"}', "config": "{}", "state": None, "error": None, "interrupts": "{}"} | columns
-    connection = sqlite3.connect(":memory:")
-    connection.row_factory = sqlite3.Row
     names = ", ".join(f"? AS {name}" for name in found)
-    return connection.execute(f"SELECT {names}", list(found.values())).fetchone()
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.row_factory = sqlite3.Row
+        return connection.execute(f"SELECT {names}", list(found.values())).fetchone()
 
 
 def test_a_thread_has_the_wires_shape() -> None:

@@ -262,7 +262,7 @@ def test_it_gives_up_above_its_cap_and_lets_go_of_what_it_had() -> None:
         less.feed(piece)
     assert at_most.reply() is not None
     assert less.gave_up == "too long"
-    assert len(vars(less)["_reply"]) == len(vars(less)["_rest"]) == 0
+    assert len(vars(less)["_reply"]) == vars(less)["_events"].held == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchai.runtime.router.reading import read
 from benchai.runtime.router.route import (
     FACTORS,
     HEAD,
@@ -22,6 +24,7 @@ from benchai.runtime.router.route import (
     route,
     workflow,
 )
+from benchai.runtime.router.tables import tables
 
 Example = dict[str, Any]
 EXAMPLES: list[Example] = yaml.safe_load(
@@ -196,3 +199,24 @@ def test_what_stands_in_a_fenced_block_is_no_request() -> None:
 def test_the_part_of_a_split_task_is_not_split_again() -> None:
     text = "Add the results.\n\nResults:\n1. 3 * 4 = 12.\n2. 5 + 5 + 1 = 11."
     assert workflow(route(text), text) == "react"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def add(a, b)",
+        "the error: none",
+        "a party for 20 people",
+        "what is 3 plus 4",
+        "break it into two steps",
+        "what changed since 1999",
+        "see https://example.org",
+        "list the files",
+        "Hello there",
+    ],
+)
+def test_the_quick_look_misses_no_pattern(text: str) -> None:
+    known = tables()
+    found, slowly = read(text, known), read(text, replace(known, plain=None))
+    assert known.plain is not None
+    assert (found.scores, found.found) == (slowly.scores, slowly.found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from benchai.runtime.router.tables import FALLBACKS
 FIELDS: dict[str, Any] = {"intent": "code", "complexity": 0.1, "scores": {}, "reason": "code: code word"}
 CODE = Route(role="code", allowed={"code": 0.0, **FALLBACKS["code"]}, **FIELDS)
 VISION = Route(role="vision", allowed={"vision": 0.0}, picture=True, **FIELDS)
-KEPT = replace(CODE, role=KEEP)
+KEPT = CODE._replace(role=KEEP)
 GENERAL = Candidate("general", "small")
 
 
@@ -46,9 +45,9 @@ def coder(**given: Any) -> Candidate:
         (coder(n_ctx=100), GENERAL, 101, "small"),
         (coder(n_ctx=0), GENERAL, 10**6, "coder"),
         # what the other still holds of the conversation needs no reading
-        (coder(prompt_rate=100.0), replace(GENERAL, kept=10_000), 4100, "small"),
-        (coder(prompt_rate=100.0), replace(GENERAL, kept=10_000), 3900, "coder"),
-        (coder(prompt_rate=100.0, kept=200), replace(GENERAL, kept=10_000), 4100, "coder"),
+        (coder(prompt_rate=100.0), GENERAL._replace(kept=10_000), 4100, "small"),
+        (coder(prompt_rate=100.0), GENERAL._replace(kept=10_000), 3900, "coder"),
+        (coder(prompt_rate=100.0, kept=200), GENERAL._replace(kept=10_000), 4100, "coder"),
         (coder(prompt_rate=0.0), GENERAL, 0, "coder"),
         (coder(wait=math.nan), GENERAL, 0, "coder"),
         (coder(wait=math.inf), GENERAL, 0, "small"),
@@ -95,9 +94,9 @@ def test_the_reason_of_the_best_tells_its_price() -> None:
         ([], "none", None),
         ([Candidate("vision", "eyes")], "none", None),
         ([coder(state="failed")], "none", None),
-        ([coder(n_ctx=5), replace(GENERAL, n_ctx=7)], "too_long", 7),
-        ([coder(state="failed"), replace(GENERAL, n_ctx=7)], "too_long", 7),
-        ([coder(queue=1, queue_limit=1), replace(GENERAL, n_ctx=7)], "busy", 7),
+        ([coder(n_ctx=5), GENERAL._replace(n_ctx=7)], "too_long", 7),
+        ([coder(state="failed"), GENERAL._replace(n_ctx=7)], "too_long", 7),
+        ([coder(queue=1, queue_limit=1), GENERAL._replace(n_ctx=7)], "busy", 7),
         ([coder(queue=1, queue_limit=0, n_ctx=5)], "too_long", 5),
     ],
 )
@@ -130,11 +129,11 @@ def test_the_result_of_a_tool_goes_to_the_model_that_called() -> None:
     # vision is no role that the route allows, but it called
     eyes = Candidate("vision", "eyes", state="stopped")
     assert choose(KEPT, [coder(), eyes], session_model="eyes").model == "eyes"
-    gone = replace(called, state="failed")
+    gone = called._replace(state="failed")
     choice = choose(KEPT, [coder(), gone], session_model="thinker")
     assert (choice.model, choice.outcome) == ("coder", "instead")
     assert "instead of research: thinker has failed" in choice.reason
-    slow = replace(called, wait=OTHER_CALLER + 1)
+    slow = called._replace(wait=OTHER_CALLER + 1)
     assert choose(KEPT, [coder(), slow], session_model="thinker").model == "coder"
 
 
@@ -143,7 +142,7 @@ def test_a_role_that_the_route_does_not_allow_is_never_chosen() -> None:
 
 
 def test_a_route_that_names_no_roles_allows_its_own() -> None:
-    assert choose(replace(CODE, allowed={}), [GENERAL, coder(queue=100)]).model == "coder"
+    assert choose(CODE._replace(allowed={}), [GENERAL, coder(queue=100)]).model == "coder"
 
 
 SECONDS = st.none() | st.floats(0, 200)
@@ -168,15 +167,15 @@ CANDIDATES = st.lists(
 )
 WORSE = st.sampled_from(
     [
-        lambda one: replace(one, queue=one.queue + 3),
-        lambda one: replace(one, wait=(one.wait or 0.0) + one.queue * SECONDS_EACH + 30.0),
-        lambda one: replace(one, state="failed" if one.state == "failed" else "stopped"),
-        lambda one: replace(one, state="failed"),
-        lambda one: replace(one, swap=(START_SECONDS if one.swap is None else one.swap) + 10.0),
-        lambda one: replace(one, n_ctx=1),
-        lambda one: replace(one, kept=0),
-        lambda one: replace(one, vision=False),
-        lambda one: replace(one, queue_limit=0),
+        lambda one: one._replace(queue=one.queue + 3),
+        lambda one: one._replace(wait=(one.wait or 0.0) + one.queue * SECONDS_EACH + 30.0),
+        lambda one: one._replace(state="failed" if one.state == "failed" else "stopped"),
+        lambda one: one._replace(state="failed"),
+        lambda one: one._replace(swap=(START_SECONDS if one.swap is None else one.swap) + 10.0),
+        lambda one: one._replace(n_ctx=1),
+        lambda one: one._replace(kept=0),
+        lambda one: one._replace(vision=False),
+        lambda one: one._replace(queue_limit=0),
     ]
 )
 

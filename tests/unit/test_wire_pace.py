@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -15,33 +16,125 @@ from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.router.cache.collector import Collector
 from benchai.server.openai.exchange import ClientGone, Exchange
 from benchai.server.openai.forward import BATCH, Batch, Measured
-from benchai.server.openai.job import Job
-from benchai.server.openai.pace import Pace
-from benchai.server.openai.upstream import lost, refused, was_silent
+from benchai.server.openai.job import NO_LIMIT, Job
+from benchai.server.openai.pace import FRESH_SECONDS, LATE_SECONDS, MOST_TOKENS, Pace
+from benchai.server.openai.upstream import Upstream, lost, refused, was_silent
 from benchai.server.openai.wire import assembled
 
 ENDPOINT = Endpoint("general", "tiny", "http://127.0.0.1:1/v1", "tiny", 4096, "cpu", 60, 512)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def measured(tokens: int, speed: float | None) -> Measured:
     return Measured(completion_tokens=tokens, tokens_per_second=speed)
 
 
+def paced(*speeds: float, clock: Clock | None = None) -> Pace:
+    pace = Pace(clock or Clock())
+    for speed in speeds:
+        pace.note(ENDPOINT, measured(50, speed))
+    return pace
+
+
 def test_only_a_reply_that_is_over_at_once_is_brief() -> None:
-    pace = Pace()
-    assert pace.brief("tiny", 1), "one token ends with the prompt"
-    assert not pace.brief("tiny", 16), "nobody knows yet how fast it is"
-    pace.note("tiny", measured(2, 1e6))
-    assert not pace.brief("tiny", 16), "two tokens tell nothing"
-    pace.note("tiny", measured(50, 100.0))
-    assert pace.brief("tiny", 26)
-    assert not pace.brief("tiny", 27)
-    assert not pace.brief("other", 26)
-    pace.note("tiny", measured(50, 10.0))
-    assert not pace.brief("tiny", 26), "the slowest of the last replies counts"
+    pace = paced()
+    assert pace.brief(ENDPOINT, 1), "one token ends with the prompt"
+    assert not pace.brief(ENDPOINT, 16), "nobody knows yet how fast it is"
+    pace.note(ENDPOINT, measured(2, 1e6))
+    assert not pace.brief(ENDPOINT, 16), "two tokens tell nothing"
+    pace.note(ENDPOINT, measured(50, 100.0))
+    assert pace.brief(ENDPOINT, 26)
+    assert not pace.brief(ENDPOINT, 27)
+    assert not pace.brief(replace(ENDPOINT, model="other"), 26)
+    pace.note(ENDPOINT, measured(50, 10.0))
+    assert not pace.brief(ENDPOINT, 26), "the slowest of the last replies counts"
     for _ in range(8):
-        pace.note("tiny", measured(50, 100.0))
-    assert pace.brief("tiny", 26)
+        pace.note(ENDPOINT, measured(50, 100.0))
+    assert pace.brief(ENDPOINT, 26)
+
+
+def test_a_long_reply_is_not_brief_however_fast_the_model_was() -> None:
+    pace = paced(1e6)
+    assert pace.brief(ENDPOINT, MOST_TOKENS)
+    assert not pace.brief(ENDPOINT, MOST_TOKENS + 1)
+
+
+def test_old_speeds_and_those_of_another_engine_tell_nothing() -> None:
+    clock = Clock()
+    pace = paced(1000.0, clock=clock)
+    assert pace.brief(ENDPOINT, 16)
+    assert not pace.brief(replace(ENDPOINT, base_url="http://127.0.0.1:2/v1"), 16)
+    assert not pace.brief(replace(ENDPOINT, placement="gpu"), 16)
+    clock.now += FRESH_SECONDS + 1
+    assert not pace.brief(ENDPOINT, 16)
+    pace.note(replace(ENDPOINT, placement="gpu"), measured(50, 1000.0))
+    assert pace.brief(replace(ENDPOINT, placement="gpu"), 16)
+    assert not pace.brief(ENDPOINT, 16)
+
+
+def test_nothing_is_brief_while_a_reply_is_late() -> None:
+    clock = Clock()
+    pace = paced(1000.0, clock=clock)
+    pace.begun("one", "tiny")
+    pace.begun("two", "other")
+    assert pace.brief(ENDPOINT, 16)
+    clock.now += LATE_SECONDS + 0.1
+    assert not pace.brief(ENDPOINT, 16)
+    assert pace.brief(ENDPOINT, 1)
+    pace.ended("one", well=True)
+    pace.ended("of nobody", well=False)
+    assert pace.brief(ENDPOINT, 16)
+
+
+def test_who_leaves_a_late_reply_takes_what_was_known_along() -> None:
+    clock = Clock()
+    pace = paced(1000.0, clock=clock)
+    pace.begun("one", "tiny")
+    pace.ended("one", well=False)
+    assert pace.brief(ENDPOINT, 16), "it was not late"
+    pace.begun("one", "tiny")
+    clock.now += LATE_SECONDS + 0.1
+    pace.ended("one", well=False)
+    assert not pace.brief(ENDPOINT, 16)
+    pace.note(ENDPOINT, measured(50, 1000.0))
+    assert pace.brief(ENDPOINT, 16)
+
+
+def briefly(pace: Pace, body: dict[str, Any], path: str = "/chat/completions", **fields: Any) -> bool:
+    upstream = Upstream()
+    upstream.pace = pace
+    job = Job("one", path, {"max_tokens": 8} | body)
+    job.measured.total = fields.pop("total", 0.0)
+    return upstream.is_brief(job, replace(ENDPOINT, **fields))
+
+
+def test_which_replies_may_be_brief() -> None:
+    assert briefly(paced(1000.0), {})
+    assert briefly(paced(1000.0), {"prompt": [1, 2, 3]}, "/completions")
+    assert not briefly(paced(1000.0), {"n": 2}), "its tokens are counted in a stream alone"
+    assert not briefly(paced(1000.0), {"prompt": ["a", "b"]}, "/completions")
+    assert not briefly(paced(1000.0), {"n_predict": -1}), "it goes on to the end of the context"
+    assert not briefly(paced(1000.0), {"max_completion_tokens": 5000}), "the larger limit may be the one that holds"
+    assert not briefly(paced(1000.0), {"stream": True})
+    assert not briefly(paced(1000.0), {}, "/embeddings")
+    assert not briefly(paced(1000.0), {}, placement="remote")
+
+
+@pytest.mark.parametrize(("total", "late"), [(0.0, True), (1.5, False)])
+def test_a_brief_reply_is_under_way_until_its_request_has_ended(total: float, late: bool) -> None:
+    clock = Clock()
+    pace = paced(1000.0, clock=clock)
+    assert briefly(pace, {}, total=total)
+    clock.now += LATE_SECONDS + 0.1
+    assert pace.brief(ENDPOINT, 8) != late
+    pace.ended("one", well=True)
+    assert pace.brief(ENDPOINT, 8)
 
 
 @pytest.mark.parametrize(
@@ -49,14 +142,19 @@ def test_only_a_reply_that_is_over_at_once_is_brief() -> None:
     [
         ({}, 512),
         ({"max_tokens": 9}, 9),
-        ({"max_tokens": -1}, 512),
+        ({"max_tokens": 9, "n_predict": -1}, NO_LIMIT),
         ({"max_tokens": None, "max_completion_tokens": 7}, 7),
+        ({"max_tokens": 7, "max_completion_tokens": 9}, 9),
         ({"max_tokens": 9, "n": 3}, 27),
+        ({"max_tokens": 9, "n": 3, "n_cmpl": 2}, 18),
         ({"n_predict": 5, "n": None}, 5),
+        ({"max_tokens": 9, "n": 2, "prompt": ["a", [1, 2], "c"]}, 54),
+        ({"max_tokens": 9, "prompt": [1, 2]}, 9),
+        ({"max_tokens": 9, "prompt": []}, 9),
     ],
 )
 def test_tokens_that_a_reply_has_at_most(data: dict[str, Any], tokens: int) -> None:
-    assert Job("", "/chat/completions", data).tokens_for(ENDPOINT) == tokens
+    assert Job("", "/completions", data).tokens_for(ENDPOINT) == tokens
 
 
 def test_a_brief_reply_is_asked_for_as_it_is() -> None:

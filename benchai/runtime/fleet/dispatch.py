@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Mapping
 
 from benchai.config import LoadedConfig
 from benchai.errors import BenchAIError, DoesNotFit, EngineError, Unavailable, UsageError
@@ -58,7 +59,7 @@ class Dispatcher:
         config = self.loaded.config
         limit, places = config.router.max_queue, config.concurrency(role)
         waiter = self.line.join(role, list(models), limit, places, prompt_tokens)
-        self.pump()
+        self.pump(waiter)
         try:
             await waiter.granted
         except asyncio.CancelledError:
@@ -114,25 +115,33 @@ class Dispatcher:
 
     # ---- the pump
 
-    def pump(self) -> None:
-        """Serve who can be served, start and stop what must be, and wake up when the next thing is due."""
+    def pump(self, newcomer: Waiter | None = None) -> None:
+        """Serve who can be served, start and stop what must be, and wake up when the next thing is due.
+
+        Where a newcomer is served at once, nothing else has become due.
+        """
         if self._closing:
             return
         now = time.monotonic()
         self.mover.look_again()
+        self._serve_all(now)
+        if newcomer is None or not newcomer.granted.done():
+            self.mover.keep_up(now)
+            self.mover.let_go(now)
+            self._set_timer(now)
+
+    def _serve_all(self, now: float) -> None:
+        """Serve who can be served, oldest first."""
         claimed: set[str] = set()
-        ahead: Counter[str] = Counter()
+        ahead: defaultdict[str, int] = defaultdict(int)
         self._held_out = False
         for waiter in self.line:
             if waiter in self.line and not waiter.granted.done():
                 self._prefer(waiter, claimed, ahead, now)
                 self._serve(waiter, claimed, now)
                 ahead[waiter.model] += waiter in self.line
-        self.mover.keep_up(now)
-        self.mover.let_go(now)
-        self._set_timer(now)
 
-    def _prefer(self, waiter: Waiter, claimed: set[str], ahead: Counter[str], now: float) -> None:
+    def _prefer(self, waiter: Waiter, claimed: set[str], ahead: Mapping[str, int], now: float) -> None:
         """Put the copy with which a request is expected to end soonest before the other models that it may have.
 
         Only those that are up are weighed: none is started for it while another one serves.
@@ -160,7 +169,7 @@ class Dispatcher:
             return f"{own!r} is not up"
         return f"{own!r} has just failed" if self.copies.rests(own, now) else choice.reason
 
-    def _copy(self, name: str, ahead: Counter[str], now: float) -> Copy:
+    def _copy(self, name: str, ahead: Mapping[str, int], now: float) -> Copy:
         member = self.members.get(name)
         return self.copies.copy(name, member.slots if member else REMOTE_SLOTS, ahead[name], now)
 

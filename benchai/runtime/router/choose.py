@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from operator import attrgetter
+from typing import Literal, NamedTuple
 
 from benchai.runtime.router.route import KEEP, Route
 
@@ -26,8 +26,7 @@ PROMPT_RATE = 500.0
 OTHER_CALLER = 60.0
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A model in one of its roles, as it is now.
 
     Args:
@@ -57,8 +56,7 @@ class Candidate:
     prompt_rate: float | None = None
 
 
-@dataclass(frozen=True)
-class Price:
+class Price(NamedTuple):
     """What a candidate would cost, in seconds, or why it can't answer at all."""
 
     candidate: Candidate
@@ -77,12 +75,13 @@ class Price:
     @property
     def words(self) -> str:
         """The parts that are not nothing."""
+        if self.seconds < 0.05:
+            return "0 s"
         parts = {"queue": self.queue, "start": self.swap, "prompt": self.prompt, "other role": self.penalty}
         return " + ".join(f"{name} {value:.1f} s" for name, value in parts.items() if value >= 0.05) or "0 s"
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """Who answers now.
 
     ``outcome``: best (the role that suits best), instead (another one), too_long (no context holds the prompt;
@@ -121,7 +120,7 @@ def choose(
         for one in candidates
         if one.role in allowed
     ]
-    open_ones = sorted((one for one in prices if one.excluded is None), key=lambda one: (one.seconds, one.penalty))
+    open_ones = sorted([one for one in prices if one.excluded is None], key=attrgetter("seconds", "penalty"))
     shut = [one for one in prices if one.excluded is not None]
     if not open_ones:
         return _nobody(route, allowed, shut, prompt_tokens, reply_tokens)
@@ -129,8 +128,9 @@ def choose(
 
 
 def _allowed(route: Route, candidates: Sequence[Candidate], session_model: str | None) -> Mapping[str, float]:
-    allowed = dict(route.allowed) or {route.role: 0.0}
+    allowed = route.allowed or {route.role: 0.0}
     if route.role == KEEP and session_model is not None:
+        allowed = dict(allowed)
         # the model that called answers in whatever role it was leased
         for one in candidates:
             if one.model == session_model:

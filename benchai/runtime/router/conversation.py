@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Turns of the user in which a picture means vision: the last one and the two before it.
 PICTURE_TURNS = 3
@@ -27,16 +26,14 @@ _ASIDE = frozenset(("system", "developer"))
 _EMPTY: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """A turn of the user and what the assistant answered, as far as it was looked at."""
 
     asked: str
     answered: str
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(NamedTuple):
     """The end of a conversation.
 
     ``text`` is the user's last turn, ``result`` whether a tool's result ends it, ``picture`` where a picture is, in

@@ -130,8 +130,9 @@ def read(text: str, tables: Tables, *, head: int = HEAD, tail: int = TAIL) -> Re
     if "small talk" in reading.found.get("general", ()) and without_courtesy(reading.tokens):
         # a greeting before a request says nothing about the request
         reading.scores["general"] -= SMALL_TALK
-    # a sign against an intent takes points away, but leaves no debt
-    reading.scores = {intent: max(0.0, points) for intent, points in reading.scores.items()}
+    if min(reading.scores.values()) < 0:
+        # a sign against an intent takes points away, but leaves no debt
+        reading.scores = {intent: max(0.0, points) for intent, points in reading.scores.items()}
     return reading
 
 
@@ -179,33 +180,29 @@ def _look_up(reading: Reading, tables: Tables) -> None:
 
 def _search(reading: Reading, tables: Tables) -> None:
     said = reading.said
-    low = said.lower()
+    holds = said.lower().__contains__
+    if tables.plain is not None and tables.plain.search(said) is None and not any(map(holds, tables.needs)):
+        return
     for signal in tables.patterns:
-        if signal.pattern is None or (signal.needs and not _holds_one(low, signal.needs)):
+        pattern, needs = signal.pattern, signal.needs
+        if pattern is None or (needs and not any(map(holds, needs))):
             continue
-        if signal.pattern.search(said) is not None:
-            words = {match[0].lower() for match in signal.pattern.finditer(said)}
+        if pattern.search(said) is not None:
+            words = {match[0].lower() for match in pattern.finditer(said)}
             reading.add(signal.intent, signal.points * min(2, len(words)), signal.name)
-
-
-def _holds_one(text: str, needs: Sequence[str]) -> bool:
-    # a loop, not any(): this is a third of a route
-    for one in needs:  # noqa: SIM110
-        if one in text:
-            return True
-    return False
 
 
 def _look_at_names(reading: Reading) -> None:
     """Names of files and of things in code."""
     tokens = reading.tokens
-    endings = {token.rpartition(".")[2] for token in tokens if "." in token}
-    if endings & SOURCE_ENDINGS:
-        reading.add("code", 1.5, "source file")
-    if endings & PICTURE_ENDINGS:
-        reading.add("vision", 3.0, "picture file")
-    if any(one.isalpha() and len(one) <= 5 for one in endings) and not FILE_VERBS.isdisjoint(tokens):
-        reading.add("general", 3.0, "files")
+    if "." in reading.said:
+        endings = {token.rpartition(".")[2] for token in tokens if "." in token}
+        if endings & SOURCE_ENDINGS:
+            reading.add("code", 1.5, "source file")
+        if endings & PICTURE_ENDINGS:
+            reading.add("vision", 3.0, "picture file")
+        if any(one.isalpha() and len(one) <= 5 for one in endings) and not FILE_VERBS.isdisjoint(tokens):
+            reading.add("general", 3.0, "files")
     if "_" in reading.said and any("_" in token[1:-1] for token in tokens):
         reading.add("code", 1.0, "name in code")
 
@@ -213,7 +210,7 @@ def _look_at_names(reading: Reading) -> None:
 def _look_at_signs(reading: Reading) -> None:
     """Signs of code, found without a regex: most texts hold none."""
     said = reading.said
-    signs = sum(sign in said for sign in SYNTAX) + said.endswith(";")
+    signs = sum(map(said.__contains__, SYNTAX)) + said.endswith(";")
     if signs:
         reading.add("code", 1.5 * min(2, signs), "code syntax")
     if calls := _attached(said, "(", ")") + _attached(said, "[", "]"):

@@ -8,7 +8,8 @@ tells where they differ. Conversations are routed by `benchai.runtime.router.rul
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from benchai.runtime.router.reading import CLEAR, HEAD, TAIL, Reading, read
 from benchai.runtime.router.tables import Tables, Thresholds, tables
@@ -52,8 +53,11 @@ FACTORS: Mapping[str, tuple[float, float]] = {
 NO_PICTURE = "but no picture came, so the role is general's"
 
 
-@dataclass(frozen=True)
-class Route:
+_EMPTY: Mapping[str, float] = MappingProxyType({})
+_UNSIGNED: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
+class Route(NamedTuple):
     """Who answers a request.
 
     ``intent`` is what it asks for: code, planner, research, vision or general. ``role`` is the intent's, but where no
@@ -69,9 +73,9 @@ class Route:
     complexity: float
     scores: Mapping[str, float]
     reason: str
-    allowed: Mapping[str, float] = field(default_factory=dict)
-    factors: Mapping[str, float] = field(default_factory=dict)
-    signals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    allowed: Mapping[str, float] = _EMPTY
+    factors: Mapping[str, float] = _EMPTY
+    signals: Mapping[str, tuple[str, ...]] = _UNSIGNED
     picture: bool = False
     follows: bool = False
 
@@ -109,12 +113,12 @@ def factors(text: str) -> dict[str, float]:
 
 def complexity_of(amounts: Mapping[str, float]) -> float:
     """The complexity, within 0 and 1, of amounts of the factors; it never falls when one of them grows."""
-    return min(1.0, sum(min(limit, weight * amounts[name]) for name, (weight, limit) in FACTORS.items()))
+    return min(1.0, sum([min(limit, weight * amounts[name]) for name, (weight, limit) in FACTORS.items()]))
 
 
 def best_of(scores: Mapping[str, float]) -> str:
     """The intent with the most points; the first of equal ones."""
-    return max(scores, key=lambda one: scores[one])
+    return max(scores, key=scores.__getitem__)
 
 
 def decide(

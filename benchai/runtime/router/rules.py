@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -69,7 +68,7 @@ class Rules:
         """The route of the turn that the tool works for; only the role is that of the model that called."""
         under = decide(reading, self._tables, image=said.picture)
         why = "keep: a tool's result goes back to the model that called it"
-        return dataclasses.replace(under, role=KEEP, reason=why)
+        return under._replace(role=KEEP, reason=why)
 
     def _lean(self, said: Conversation, reading: Reading) -> None:
         if not said.system:

@@ -19,7 +19,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Sessions kept, seconds after the last use, and turns of a session that can be found again.
 LIMIT, TTL, POINTS = 4096, 3600.0, 16
@@ -60,13 +60,12 @@ class Session:
     points: list[bytes] = field(default_factory=list, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    """``before`` names a new session, ``turns`` are the sums at the user's last turns, of ``count`` in all."""
+class _Sums(NamedTuple):
+    """``before`` names a new session, ``turns`` are the sums at the user's last turns, of ``users`` in all."""
 
     before: bytes
     turns: tuple[bytes, ...]
-    count: int
+    users: int
 
 
 class Sessions:
@@ -100,7 +99,7 @@ class Sessions:
         sums = _sums(messages, key)
         last = sums.turns[-1]
         session = self._known(last) or self._went_on(sums) or self._begin(sums)
-        session.used, session.turns = now, sums.count
+        session.used, session.turns = now, sums.users
         self._sessions.move_to_end(session.id)
         self._remember(session, last)
         self._shrink()
@@ -175,31 +174,30 @@ class Sessions:
 def _sums(messages: Sequence[Mapping[str, Any]], key: str) -> _Sums:
     """The sums of a conversation; one without a turn of the user is summed up at its end."""
     listed = messages if isinstance(messages, list | tuple) else ()
-    users = [index for index, message in enumerate(listed) if _role(message) == "user"]
+    roles = list(map(_role, listed))
+    users = [index for index, role in enumerate(roles) if role == "user"]
     # turns that no session remembers need no sum
-    points = set(users[-POINTS - 1 :])
-    names = _naming(listed, users)
+    points = users[-POINTS - 1 :]
+    names = _naming(roles, users)
     running = hashlib.sha256(_measured(b"key", _bytes(key)))
-    before = running.digest()
-    turns = []
+    sums = {}
     for index, message in enumerate(listed):
         running.update(_said(message))
-        if index == names:
-            before = running.digest()
-        if index in points:
-            turns.append(running.digest())
-    return _Sums(before, tuple(turns), len(users)) if turns else _Sums(running.digest(), (running.digest(),), 0)
+        if index in points or index == names:
+            sums[index] = running.digest()
+    if not users:
+        return _Sums(running.digest(), (running.digest(),), 0)
+    return _Sums(sums[names], tuple([sums[index] for index in points]), len(users))
 
 
-def _naming(listed: Sequence[Any], users: Sequence[int]) -> int:
+def _naming(roles: Sequence[str | None], users: Sequence[int]) -> int:
     """The last message that names a conversation: the one before the last turn, or the first turn itself."""
     last = users[-1] if users else -1
-    opened = any(_role(message) not in _ASIDE for message in listed[:last])
-    return last - 1 if opened else last
+    return last if _ASIDE.issuperset(roles[:last]) else last - 1
 
 
 def _role(message: Any) -> str | None:
-    role = message.get("role") if isinstance(message, dict | Mapping) else None
+    role = message.get("role") if type(message) is dict or isinstance(message, Mapping) else None
     return role if isinstance(role, str) else None
 
 
@@ -215,7 +213,7 @@ def _bytes(text: str) -> bytes:
 
 def _said(message: Any) -> bytes:
     """A message in one way to write it: what differs reads differently."""
-    if not isinstance(message, dict | Mapping):
+    if type(message) is not dict and not isinstance(message, Mapping):
         return b"other:" + b"".join(_pieces(message, 0))
     role, content = message.get("role"), message.get("content")
     rest = any(map(message.get, _REST))

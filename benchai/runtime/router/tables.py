@@ -56,7 +56,8 @@ class Thresholds:
 class Tables:
     """All that the rules know.
 
-    ``lexicon`` and ``things`` lead from a first word to phrases, ``patterns`` are the signals with a regex.
+    ``lexicon`` and ``things`` lead from a first word to phrases, ``patterns`` are the signals with a regex. Of these no
+    text has one that neither ``plain`` is found in nor one of ``needs``; ``plain`` is None where that is not known.
     ``roles`` is intent -> role, ``fallbacks`` role -> other roles with their penalty in seconds.
     """
 
@@ -67,13 +68,18 @@ class Tables:
     roles: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({one: one for one in INTENTS}))
     fallbacks: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: FALLBACKS)
     patterns: tuple[Signal, ...] = ()
+    plain: re.Pattern[str] | None = None
+    needs: tuple[str, ...] = ()
+    _allowed: dict[str, Mapping[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def allowed(self, kind: str) -> dict[str, float]:
+    def allowed(self, kind: str) -> Mapping[str, float]:
         """Role -> seconds of penalty, the best first, for what the standard role ``kind`` should answer."""
-        found = {self.roles.get(kind, kind): 0.0}
-        for other, seconds in self.fallbacks.get(kind, {}).items():
-            found.setdefault(self.roles.get(other, other), seconds)
-        return found
+        if kind not in self._allowed:
+            found = {self.roles.get(kind, kind): 0.0}
+            for other, seconds in self.fallbacks.get(kind, {}).items():
+                found.setdefault(self.roles.get(other, other), seconds)
+            self._allowed[kind] = MappingProxyType(found)
+        return self._allowed[kind]
 
 
 def expand(phrase: str) -> list[str]:
@@ -143,7 +149,17 @@ def _default() -> Tables:
 
 def _build(signals: tuple[Signal, ...], terms: Iterable[str]) -> Tables:
     patterns = tuple(signal for signal in signals if signal.pattern is not None)
-    return Tables(signals, _lexicon(signals, terms), _things(), patterns=patterns)
+    plain, needs = _signs(patterns)
+    return Tables(signals, _lexicon(signals, terms), _things(), patterns=patterns, plain=plain, needs=needs)
+
+
+def _signs(signals: Iterable[Signal]) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
+    """What tells at once that no pattern can be found: all without ``needs`` as one, and the needs of the others."""
+    alone = [one.pattern for one in signals if one.pattern is not None and not one.needs]
+    needs = tuple(dict.fromkeys(need for one in signals for need in one.needs))
+    if any(one.flags != re.UNICODE or one.groups for one in alone):
+        return None, needs
+    return re.compile("|".join(f"(?:{one.pattern})" for one in alone)), needs
 
 
 def _extended(config: RoutingConfig) -> Tables:
@@ -177,4 +193,6 @@ def _extended(config: RoutingConfig) -> Tables:
         MappingProxyType(roles),
         fallbacks,
         built.patterns,
+        built.plain,
+        built.needs,
     )

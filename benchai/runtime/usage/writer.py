@@ -164,7 +164,8 @@ class Writer:
         return bad
 
     def _insert(self, connection: sqlite3.Connection) -> int:
-        rows = [replace(row, tokens_per_s=speed_of(row)) for row in self._rows]
+        # most rows bring their speed; to copy all would hold up the event loop, which shares the interpreter's lock
+        rows = [row if row.tokens_per_s is not None else replace(row, tokens_per_s=speed_of(row)) for row in self._rows]
         connection.execute("SAVEPOINT batch")
         try:
             connection.executemany(INSERT, map(values_of, rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from benchai.config import LoadedConfig
 from benchai.errors import ConfigError, ContextExceeded, QueueFull, Unavailable, UsageError
@@ -66,15 +66,15 @@ class Decider:
             ContextExceeded: no model's context holds the prompt.
             Unavailable: no model can answer now.
         """
-        named = job.data.get("model") or ROLES.get(job.path, AUTO)
-        job.target = self.names.of_role(role) if role else self.names.target(named)
-        if job.target.workflow and job.path != CHAT:
-            raise UsageError(f"the workflow {job.target.workflow[:100]!r} answers at /v1{CHAT} alone")
-        session = self.sessions.find(job.messages, job.key) if job.messages else None
+        named, names, messages = job.data.get("model") or ROLES.get(job.path, AUTO), self.names, job.messages
+        job.target = target = names.of_role(role) if role else names.target(named)
+        if target.workflow and job.path != CHAT:
+            raise UsageError(f"the workflow {target.workflow[:100]!r} answers at /v1{CHAT} alone")
+        session = self.sessions.find(messages, job.key) if messages else None
         if session is not None:
             job.session = session.id
-        if job.target.auto:
-            job.route = self.router.route(job.messages, bool(job.data.get("tools")))
+        if target.auto:
+            job.route = self.router.route(messages, bool(job.data.get("tools")))
             job.target = self._routed(job, job.route, session)
 
     def answered(self, job: Job) -> None:
@@ -88,7 +88,8 @@ class Decider:
         return member is not None and not (member.supervisor.ready and member.supervisor.alive)
 
     def _routed(self, job: Job, route: Route, session: Session | None) -> Target:
-        candidates, tokens = list(self._candidates(job, route, session)), job.size // BYTES_PER_TOKEN
+        names, tokens = self.names, job.size // BYTES_PER_TOKEN
+        candidates = list(self._candidates(names.roles, tokens, route, session))
         kept_by = session.model if session else None
         choice = choose(route, candidates, prompt_tokens=tokens, session_model=kept_by)
         if choice.outcome == "too_long" and tokens < SURE * (choice.n_ctx or 0):
@@ -99,30 +100,33 @@ class Decider:
             raise _nobody(choice)
         if choice.outcome == "instead":
             job.reason += f"; {choice.reason}"
-        others = self.names.of_role(choice.role).models if choice.role in self.names.roles else ()
-        return Target(choice.role, (choice.model, *(one for one in others if one != choice.model)))
+        others = names.of_role(choice.role).models if choice.role in names.roles else ()
+        return Target(choice.role, (choice.model, *[one for one in others if one != choice.model]))
 
-    def _candidates(self, job: Job, route: Route, session: Session | None) -> Iterator[Candidate]:
-        roles = self.names.roles
+    def _candidates(
+        self, roles: Mapping[str, str], tokens: int, route: Route, session: Session | None
+    ) -> Iterator[Candidate]:
         # the model that the conversation has may be asked in any of its roles
-        own = [role for role, model in roles.items() if session and session.model == model]
+        kept_by = session.model if session else None
+        own = [role for role, model in roles.items() if model == kept_by] if kept_by else []
         for role in dict.fromkeys((*route.allowed, route.role, *own)):
             if role in roles:
-                yield self._candidate(role, roles[role], job.size // BYTES_PER_TOKEN if role in own else 0)
+                yield self._candidate(role, roles[role], tokens if role in own else 0)
 
     def _candidate(self, role: str, name: str, kept: int) -> Candidate:
-        model = self.loaded.config.models[name]
-        member = self.fleet.members.get(name)
+        config = self.loaded.config
+        model, member = config.models[name], self.fleet.members.get(name)
         if member is None:
             return Candidate(role, name, n_ctx=model.context, vision=role == "vision", kept=kept)
-        ready, waiting = member.supervisor.ready, self.fleet.dispatcher.waiting(name)
+        supervisor, waiting = member.supervisor, self.fleet.dispatcher.waiting(name)
+        ready = supervisor.ready
         return Candidate(
             role,
             name,
-            state=STATES.get(member.supervisor.state, "loading"),
+            state=STATES.get(supervisor.state, "loading"),
             queue=waiting,
             wait=(waiting + max(0, member.uses.total + 1 - member.slots)) * SECONDS_EACH,
-            queue_limit=self.loaded.config.router.max_queue,
+            queue_limit=config.router.max_queue,
             swap=member.load_seconds,
             n_ctx=(ready.n_ctx if ready else None) or model.context,
             vision=_sees(member, role),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
-from benchai.server.openai.forward import DATA
+from benchai.runtime.sse import Events, data_of
+from benchai.server.openai.forward import as_object
 
 #: How a response ends that is given to the client.
 ENDS = ("response.completed", "response.incomplete")
@@ -17,7 +16,7 @@ class Ending:
 
     def __init__(self, cap: int) -> None:
         self._cap = cap
-        self._coming: list[bytes] = []
+        self._events = Events()
         self._size = 0
         self._last = b""
         self.gave_up: str | None = None
@@ -26,23 +25,17 @@ class Ending:
         """Take the next bytes of the stream."""
         self._size += len(piece)
         if self._size > self._cap:
-            self.gave_up, self._coming = "too long", []
-            return
-        self._coming.append(piece)
-        if b"\n" not in piece:
-            return
-        *events, rest = b"".join(self._coming).replace(b"\r\n", b"\n").split(b"\n\n")
-        self._coming, self._size = [rest], len(rest)
-        self._last = next((one for one in reversed(events) if DATA in one), self._last)
+            self.gave_up, self._events, self._last = "too long", Events(), b""
+        elif found := self._events.texts(piece):
+            self._take(found)
+            self._size = self._events.held
 
     @property
     def event(self) -> dict[str, Any]:
-        """The last event; {} where there is none."""
-        if self.gave_up is not None:
-            return {}
-        # a server may leave out the empty line at the end
-        rest = b"".join(self._coming)
-        return _data(rest) or _data(self._last)
+        """The last event, when all has come; {} where there is none."""
+        # a server may leave out the empty line at the end, and the end of the line before it
+        self._take(self._events.texts(b"\n\n"))
+        return as_object(data_of(self._last) or b"")
 
     def whole(self) -> dict[str, Any] | None:
         """The whole response; None where the stream did not come to its end."""
@@ -50,13 +43,6 @@ class Ending:
         found = event.get("response") if event.get("type") in ENDS else None
         return found if isinstance(found, dict) else None
 
-
-def _data(event: bytes) -> dict[str, Any]:
-    for line in event.splitlines():
-        if line.startswith(DATA):
-            try:
-                found = orjson.loads(line[len(b"data: ") :])
-            except orjson.JSONDecodeError:
-                return {}
-            return found if isinstance(found, dict) else {}
-    return {}
+    def _take(self, found: list[bytes]) -> None:
+        # the others are not read; behind the last one some servers send the end mark of other paths
+        self._last = next((one for one in reversed(found) if b"data:" in one and b"{" in one), self._last)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from functools import partial
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -23,6 +23,10 @@ SSE: tuple[tuple[bytes, bytes], ...] = (
 #: A comment of server-sent events: clients skip it, and see that somebody is there.
 COMMENT = b": waiting\n\n"
 EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
+#: A message that is a whole response, where the server takes one: it costs half of what two do.
+WHOLE = "benchai.whole"
+#: Where the server offers it: what is to be called when the client goes away is given to its ``to``.
+GONE = "benchai.gone"
 
 
 class ClientGone(Exception):
@@ -43,16 +47,17 @@ class Exchange:
         self.whole_events = True
         self._receive = receive
         self._send = send
-        self._gone = False
         self._ended = False
         self._tail = b""
+        self._headers: dict[bytes, bytes] | None = None
 
     def header(self, name: bytes) -> str | None:
         """A request header; ``name`` in small letters."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return str(value, "latin-1")
-        return None
+        if self._headers is None:
+            # of several the first one counts
+            self._headers = dict(reversed(self.scope["headers"]))
+        value = self._headers.get(name)
+        return None if value is None else str(value, "latin-1")
 
     async def read(self) -> bytes:
         """The request's body.
@@ -72,28 +77,18 @@ class Exchange:
             raise ClientGone
         return b"".join(parts)
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> Watched:
         """Cancel what is done inside when the client goes away; the context then raises ``ClientGone``."""
-        task = asyncio.current_task()
-        assert task is not None
+        return Watched(self)
 
-        def left() -> None:
-            # a server says so, too, when it has sent all that there was
-            if not (self._gone or self._ended):
-                self._gone = True
-                task.cancel()
-
-        watcher = _Waiter(self._receive(), left)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._gone or task.uncancel():
-                # somebody else cancels, too
-                raise
-            raise ClientGone from None
-        finally:
-            watcher.stop()
+    def watch(self, left: Callable[[], None]) -> Callable[[], None]:
+        """Have ``left`` called when the client goes away before the response is out; returns what ends that."""
+        tell = self.scope.get("extensions", {}).get(GONE)
+        if tell is not None:
+            tell["to"](left)
+            return partial(tell["to"], None)
+        # a server says so, too, when it has sent all that there was
+        return _Waiter(self._receive(), lambda: None if self._ended else left()).stop
 
     async def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Send status and headers."""
@@ -113,7 +108,12 @@ class Exchange:
 
     async def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a whole response."""
-        await self.start(status, [*headers, (b"content-length", b"%d" % len(body))])
+        sent = [*headers, (b"content-length", b"%d" % len(body))]
+        if WHOLE in self.scope.get("extensions", ()):
+            self.started = self._ended = True
+            await self._send({"type": WHOLE, "status": status, "headers": sent, "body": body})
+            return
+        await self.start(status, sent)
         await self.end(body)
 
     async def comment(self, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
@@ -124,6 +124,31 @@ class Exchange:
             await self.start(200, [*SSE, *headers])
         if self.whole_events:
             await self.write(COMMENT)
+
+
+class Watched:
+    """A context that is left with ``ClientGone`` when the client of an exchange goes away."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._gone = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._stop = self._exchange.watch(self._left)
+
+    def _left(self) -> None:
+        if not self._gone:
+            self._gone = True
+            self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        self._stop()
+        # else somebody else cancels, too
+        if self._gone and kind is asyncio.CancelledError and not self._task.uncancel():
+            raise ClientGone from None
 
 
 class _Waiter:

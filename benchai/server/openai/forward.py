@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from benchai.runtime.sse import DONE, Events
 from benchai.server.openai.exchange import Exchange, Pulse
 
 #: The end of a stream in which its last events are looked for.
@@ -18,7 +19,8 @@ BATCH = 16_384
 DATA = b"data: {"
 #: A field cannot be put before nothing.
 FULL = b'data: {"'
-END_MARK = b"[DONE]"
+#: Events at the end of a stream that are looked at: usage, timings, a comment, the end mark.
+LAST = 5
 
 
 @dataclass
@@ -51,7 +53,8 @@ class Measured:
             details = _inside(usage, "prompt_tokens_details") or _inside(usage, "input_tokens_details")
             self.cached_tokens = _number(details, "cached_tokens")
         if timings:
-            self.cached_tokens = _number(timings, "cache_n") or self.cached_tokens
+            # the timings are those of one choice
+            self.cached_tokens = self.cached_tokens or _number(timings, "cache_n")
             self.prompt_tokens = self.prompt_tokens or _number(timings, "prompt_n") + self.cached_tokens
             self.completion_tokens = self.completion_tokens or _number(timings, "predicted_n")
             speed = timings.get("predicted_per_second")
@@ -116,15 +119,12 @@ def with_field(data: bytes, about: bytes) -> bytes:
 
 def last_events(tail: bytes) -> list[dict[str, Any]]:
     """The last two events of a stream, those that carry usage and timings."""
-    found = []
-    for line in tail.split(b"\n")[-16:]:
-        if line.startswith(DATA):
-            try:
-                found.append(orjson.loads(line[len(b"data: ") :]))
-            except orjson.JSONDecodeError:
-                # the first line of the tail was cut
-                continue
-    return [event for event in found[-2:] if isinstance(event, dict)]
+    at = len(tail)
+    for _ in range(LAST):
+        at = max(tail.rfind(b"\n\n", 0, at), 0)
+    # the first one of the tail may be cut, and a server may leave out the empty line at the end
+    found = [as_object(data) for data in Events().feed(tail[at:].strip() + b"\n\n")[-LAST:]]
+    return [event for event in found if event][-2:]
 
 
 def failed(events: list[dict[str, Any]]) -> bool:
@@ -135,7 +135,16 @@ def failed(events: list[dict[str, Any]]) -> bool:
 def whole(tail: bytes, events: list[dict[str, Any]]) -> bool:
     """Whether a stream of chunks came to its end: some servers send no end mark."""
     choices = [choice for event in events for choice in event.get("choices") or () if isinstance(choice, dict)]
-    return END_MARK in tail[-64:] or any(choice.get("finish_reason") for choice in choices)
+    return DONE in tail[-64:] or any(choice.get("finish_reason") for choice in choices)
+
+
+def as_object(data: bytes) -> dict[str, Any]:
+    """An object in JSON; {} where it is none."""
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _number(found: dict[str, Any], name: str) -> int:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: A request's own field for us; engines never see it.
 OURS = "benchai"
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
+#: Tokens of a reply that goes on to the end of its context.
+NO_LIMIT = 2**31
 #: Where a path's conversation stands.
 CONVERSATIONS = {"/chat/completions": "messages", "/responses": "input", "/completions": "prompt"}
 #: Paths whose whole replies engines are asked for as streams, with the field that tells the tokens.
@@ -115,9 +117,26 @@ class Job:
 
     def tokens_for(self, endpoint: Endpoint) -> int:
         """Tokens that the reply has at most, all its choices together."""
-        named = [limit for name in LIMITS if isinstance(limit := self.data.get(name), int) and limit >= 0]
-        choices = self.data.get("n")
-        return min(named, default=endpoint.max_tokens) * (choices if isinstance(choices, int) else 1)
+        # engines differ in which of several limits they take, and a negative one is none
+        named = [limit for name in LIMITS if isinstance(limit := self.data.get(name), int)]
+        most = max(named, default=endpoint.max_tokens)
+        return (NO_LIMIT if min(named, default=0) < 0 else most) * self.choices
+
+    @property
+    def each(self) -> int:
+        """Choices of the reply for one prompt."""
+        # llama-server's own name goes first
+        named = [number for name in ("n_cmpl", "n") if isinstance(number := self.data.get(name), int)]
+        return max([1, *named[:1]])
+
+    @property
+    def choices(self) -> int:
+        """Choices of the reply, those of all its prompts."""
+        prompts = self.data.get("prompt") if self.path == "/completions" else None
+        if not isinstance(prompts, list) or any(isinstance(one, int) for one in prompts):
+            # one prompt may be a list, too, of its tokens
+            return self.each
+        return self.each * max(1, len(prompts))
 
     def body_for(self, endpoint: Endpoint) -> bytes:
         """The body as this endpoint gets it."""

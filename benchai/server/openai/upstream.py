@@ -23,7 +23,7 @@ from benchai.errors import (
 from benchai.runtime.connections import Connections
 from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.responses import Response
-from benchai.server.openai.job import Job
+from benchai.server.openai.job import ASSEMBLED, Job
 from benchai.server.openai.pace import Pace
 
 LONGEST = 500
@@ -43,8 +43,14 @@ class Upstream:
 
     def is_brief(self, job: Job, endpoint: Endpoint) -> bool:
         """Whether a reply is over before its engine would find that nobody waits for it; see ``Pace``."""
-        own = endpoint.placement != "remote" and not job.stream
-        return own and self.pace.brief(endpoint.model, job.tokens_for(endpoint))
+        # llama-server counts the tokens of all choices in streams alone
+        if endpoint.placement == "remote" or job.stream or job.choices > 1 or job.path not in ASSEMBLED:
+            return False
+        brief = self.pace.brief(endpoint, job.tokens_for(endpoint))
+        if brief and not job.measured.total:
+            # for others who asked the same it goes on when the first one has left, who told of its end
+            self.pace.begun(job.id, endpoint.model)
+        return brief
 
     async def __aenter__(self) -> Self:
         return self

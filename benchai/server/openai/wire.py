@@ -18,17 +18,19 @@ from benchai.errors import BenchAIError, EndpointError, EndpointLost, EndpointNo
 from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.fleet.fleet import Fleet
 from benchai.runtime.router.cache.collector import Collector
-from benchai.runtime.usage.row import new_id
+from benchai.runtime.router.cache.tally import Tally
+from benchai.runtime.usage.row import OK, new_id
 from benchai.server.openai.answer import Head, answered
 from benchai.server.openai.body import read_json
+from benchai.server.openai.choices import one_usage
 from benchai.server.openai.decide import Decider
 from benchai.server.openai.ending import Ending
 from benchai.server.openai.errors import failure
 from benchai.server.openai.exchange import JSON, SSE, ClientGone, Exchange, Pulse, Receive, Scope, Send
-from benchai.server.openai.forward import Batch, failed, last_events, pass_stream, whole, with_field
+from benchai.server.openai.forward import Batch, as_object, failed, last_events, pass_stream, whole, with_field
 from benchai.server.openai.images import admit, shows
 from benchai.server.openai.job import Job
-from benchai.server.openai.replies import NO_CACHE_HEADER, Replies, give
+from benchai.server.openai.replies import NO_CACHE_HEADER, Replies, give, wants_usage
 from benchai.server.openai.schema import BODIES, check
 from benchai.server.openai.upstream import Upstream, refused, was_silent
 from benchai.server.openai.workflows import Runner, answer_by_workflow
@@ -95,6 +97,7 @@ class Wire:
             raise
         finally:
             job.measured.total = time.monotonic() - job.measured.began
+            self._parts.upstream.pace.ended(job.id, well=job.outcome == OK)
             self._parts.finished(job)
 
     async def _answer(self, exchange: Exchange, job: Job) -> None:
@@ -145,7 +148,8 @@ class Wire:
                     else:
                         await self._pass_stream(pieces, exchange, job, pulse)
                 self._parts.decider.answered(job)
-                self._parts.upstream.pace.note(job.model, job.measured)
+                if job.endpoint is not None:
+                    self._parts.upstream.pace.note(job.endpoint, job.measured)
                 return
             except (EndpointLost, ReplyBroken, EndpointNotReady) as error:
                 if number == RETRIES or (job.stream and job.measured.first is not None):
@@ -182,6 +186,9 @@ class Wire:
         reader = ending or collector
 
         batch = Batch(reader.feed) if reader is not None else None
+        tally = tally_for(job)
+        if tally is not None:
+            pieces = one_usage(pieces, tally, wanted=wants_usage(job))
 
         def taken(piece: bytes) -> None:
             job.measured.piece()
@@ -192,7 +199,7 @@ class Wire:
         if batch is not None:
             batch.end()
         events = last_events(tail) if ending is None else [ending.event]
-        for event in events:
+        for event in events if tally is None else [*events, {"usage": tally.usage}]:
             job.measured.count(event)
         if failed(events):
             # the client has read it
@@ -209,7 +216,7 @@ class Wire:
         reader = None
         parts: list[bytes] = []
         if job.assembled:
-            reader = Ending(LARGEST) if job.path == RESPONSES else Collector(LARGEST, CHOICES)
+            reader = Ending(LARGEST) if job.path == RESPONSES else Collector(LARGEST, CHOICES, tally_for(job))
         take = parts.append if reader is None else reader.feed
         tail = b""
         async for piece in pieces:
@@ -224,7 +231,7 @@ class Wire:
             await exchange.reply(200, [JSON, *headers], with_field(body, field))
         finally:
             # the client does not wait for this
-            reply = _object(body) if reply is None else reply
+            reply = as_object(body) if reply is None else reply
             job.measured.count(reply)
             self._parts.replies.keep(job, reply)
 
@@ -237,6 +244,13 @@ class Wire:
             return
         separator = b"" if exchange.whole_events else b"\n\n"
         await exchange.end(separator + b"data: " + body + b"\n\n")
+
+
+def tally_for(job: Job) -> Tally | None:
+    """What counts the tokens of a stream; None where its server does: llama-server counts each choice for itself."""
+    assert job.endpoint is not None
+    own = job.endpoint.placement != "remote"
+    return Tally(job.each) if own and job.choices > 1 and job.path in CHUNKED else None
 
 
 def assembled(reader: Collector | Ending, endpoint: Endpoint, tail: bytes) -> dict[str, Any]:
@@ -270,11 +284,3 @@ def assembled(reader: Collector | Ending, endpoint: Endpoint, tail: bytes) -> di
 def broken_off(endpoint: Endpoint | None, why: str) -> ReplyBroken:
     """The error for a reply that is not whole."""
     return ReplyBroken(f"the model {endpoint.model if endpoint else ''!r} broke off: {why}")
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 
 from benchai.runtime.router.cache.chunks import COMMON, ENDINGS, WHOLE
+from benchai.runtime.router.cache.tally import Tally, usage_of
+from benchai.runtime.sse import DONE, Events
 
 #: A whole reply of /v1/completions, as it names itself.
 TEXT = "text_completion"
@@ -71,14 +73,14 @@ class Collector:
     """Reads one stream of completion chunks, of a chat or of a text, cut into pieces anywhere.
 
     It never fails: what it does not understand, more than ``choices`` choices, an error in the stream and more bytes
-    than ``cap`` make it give up, and there is no reply then.
+    than ``cap`` make it give up, and there is no reply then. With a ``tally`` the usage is what that says.
     """
 
-    def __init__(self, cap: int = CAP, choices: int = 1) -> None:
+    def __init__(self, cap: int = CAP, choices: int = 1, tally: Tally | None = None) -> None:
+        self._tally = tally
         self._left = cap
         self._most = choices
-        self._rest: list[bytes] = []
-        self._data: list[bytes] = []
+        self._events = Events()
         self._reply: dict[str, Any] = {}
         self._choices: dict[int, _Choice] = {}
         self.done = False
@@ -92,22 +94,19 @@ class Collector:
         if self._left < 0:
             self._give_up("too long")
             return
-        self._rest.append(piece)
-        if b"\n" not in piece:
-            return
-        *lines, rest = b"".join(self._rest).split(b"\n")
-        self._rest = [rest]
         try:
-            for line in lines:
-                self._line(line.removesuffix(b"\r"))
+            for data in self._events.feed(piece):
+                self._event(data)
         except (_GiveUp, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             self._give_up(f"not understood: {error}")
 
     @property
     def usage(self) -> dict[str, Any] | None:
         """The usage that the stream told, or that follows from llama.cpp's timings; None while it is not known."""
+        if self._tally is not None:
+            return self._tally.usage
         usage = self._reply.get("usage")
-        return usage if isinstance(usage, dict) else _usage_of(self._reply.get("timings"))
+        return usage if isinstance(usage, dict) else usage_of(self._reply.get("timings"))
 
     @property
     def finish_reason(self) -> str | None:
@@ -134,23 +133,13 @@ class Collector:
 
     def _give_up(self, why: str) -> None:
         self.gave_up = why
-        self._rest, self._data = [], []
+        self._events = Events()
         self._reply, self._choices = {}, {}
-
-    def _line(self, line: bytes) -> None:
-        if line.startswith(b"data:"):
-            self._data.append(line[5:].removeprefix(b" "))
-        elif not line and self._data:
-            data = b"\n".join(self._data)
-            self._data.clear()
-            self._event(data)
-        elif line.startswith(b"error:"):
-            raise _GiveUp("an error")
 
     def _event(self, data: bytes) -> None:
         if self.done:
             return
-        if data.strip() == b"[DONE]":
+        if data.strip() == DONE:
             self.done = True
             return
         chunk = orjson.loads(data)
@@ -159,6 +148,8 @@ class Collector:
             return
         if chunk.get("error") is not None:
             raise _GiveUp("an error")
+        if self._tally is not None:
+            self._tally.take(chunk)
         choices = chunk.pop("choices", None) or ()
         chunk.pop("object", None)
         for name in [name for name, value in chunk.items() if value is None and name in self._reply]:
@@ -216,16 +207,3 @@ def _checked(value: Any) -> Any:
     if isinstance(value, list) and any(isinstance(one, dict) and "index" in one for one in value):
         raise _GiveUp("a numbered list")
     return value
-
-
-def _usage_of(timings: Any) -> dict[str, Any] | None:
-    try:
-        prompt, completion = timings["prompt_n"] + timings.get("cache_n", 0), timings["predicted_n"]
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-            "prompt_tokens_details": {"cached_tokens": timings.get("cache_n", 0)},
-        }
-    except (TypeError, KeyError, AttributeError):
-        return None
