@@ -1,4 +1,4 @@
-"""Causal attention for training on a CPU, in blocks of queries and in bfloat16.
+"""Causal attention for training on a CPU, in blocks of queries.
 
 A block of queries looks only at the keys up to its own end, so that about half of all scores are never computed, and
 those of a block stay in the processor's cache. Three times as fast as the whole matrix with a mask, and as PyTorch's
@@ -12,14 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scripts.tiny_model.precision import fastest
+
 BLOCK = 128
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Mixed values for queries, keys and values, all [batch, heads, time, head_width]; computed in bfloat16."""
-    scaled = (q * q.shape[-1] ** -0.5).to(torch.bfloat16)
+    """Mixed values for queries, keys and values, all [batch, heads, time, head_width]; in the fastest format."""
+    kind = fastest()
+    scaled = (q * q.shape[-1] ** -0.5).to(kind)
     with torch.autocast("cpu", enabled=False):
-        out: Tensor = Causal.apply(scaled, k.to(torch.bfloat16), v.to(torch.bfloat16))  # type: ignore[no-untyped-call]
+        out: Tensor = Causal.apply(scaled, k.to(kind), v.to(kind))  # type: ignore[no-untyped-call]
     return out.to(v.dtype)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from scripts.tiny_model.batches import Batch, batches
 from scripts.tiny_model.model import Shape, TinyModel
+from scripts.tiny_model.precision import products
 from scripts.tiny_model.team import Figures, Plan, save, teach
 from scripts.tiny_model.tokenizer import Tokenizer
 
@@ -40,7 +41,7 @@ class TextLesson:
     def loss(self, student: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
         """Weighted mean cross-entropy of the assistant's tokens."""
         assert isinstance(student, TinyModel)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with products():
             scores = student.logits(student(batch.tokens, batch.positions, batch.places))
         losses = F.cross_entropy(scores.float(), batch.targets, reduction="none")
         loss = (losses * batch.weights).sum() / batch.weights.sum()

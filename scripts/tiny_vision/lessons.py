@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scripts.tiny_model.precision import products
 from scripts.tiny_model.team import Figures
 from scripts.tiny_model.tokenizer import Tokenizer
 from scripts.tiny_vision.batches import Pictures, Talks, picture_batches, talk_batches
@@ -48,7 +49,7 @@ class TowerLesson:
     def loss(self, student: nn.Module, batch: Pictures) -> tuple[Tensor, Figures]:
         """Of the read-out of every patch."""
         assert isinstance(student, Student)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with products():
             scores = student.read_out(student.tower(batch.pixels))
         return patch_loss(scores.float(), batch)
 
@@ -76,7 +77,7 @@ class TalkLesson:
         """Mean cross-entropy of the answers' tokens, and the patches' loss."""
         assert isinstance(student, Student)
         assert student.text
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with products():
             embeddings = student.tower(batch.pictures.pixels)
             seen = student.read_out(embeddings)
             hidden = student.hidden(batch.tokens, embeddings.float()).flatten(0, 1)[batch.places]
