@@ -72,6 +72,7 @@ tiny-model: $(VENV)/installed-train ## Train the bundled model and its draft ane
 	@$(BIN)/python -m scripts.tiny_model --new-tokenizer --steps 10600 --minutes 43
 	@$(BIN)/python -m scripts.tiny_model --start build/tiny_model/checkpoint.pt --rate 0.5 --seed 8 --steps 4400 --minutes 17
 	@$(BIN)/python -m scripts.tiny_model --start build/tiny_model/checkpoint.pt --rate 0.25 --seed 11 --steps 7600 --minutes 31
+	@$(BIN)/python -m scripts.tiny_model --start build/tiny_model/checkpoint.pt --rate 0.15 --seed 41 --steps 450 --minutes 18 --choosy 0
 	@$(BIN)/python -m scripts.tiny_model --draft --work build/tiny_draft --steps 8000 --minutes 12
 
 tiny-vision: $(VENV)/installed-train ## Train the bundled vision model anew, after tiny-model (CPU only)

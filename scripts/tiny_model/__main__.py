@@ -50,6 +50,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10_600)
     parser.add_argument("--minutes", type=float, default=58.0, help="end earlier than --steps if need be")
     parser.add_argument("--rate", type=float, default=1.0, help="share of the full rates, for going on with --start")
+    parser.add_argument(
+        "--choosy", type=float, default=1.0, help="share of the phase after which hard samples alone count"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes, one for each idle core")
     parser.add_argument("--seed", type=int, default=7)
     return parser.parse_args()
@@ -64,7 +67,7 @@ def main() -> None:
     tokenizer = Tokenizer.load(words.TOKENIZER)
     vocabulary = len(tokenizer.tokens)
     shape = draft_shape(vocabulary) if options.draft else Shape(vocabulary)
-    lesson = TextLesson(options.seed, tokenizer, shape.context, drills=options.start is None)
+    lesson = TextLesson(options.seed, tokenizer, shape.context, options.start is None, options.choosy)
     rates = MATRIX_RATE * options.rate, OTHER_RATE * options.rate
     plan = Plan(options.steps, options.minutes, *rates, options.workers)
     report(f"{vocabulary} tokens; {shape}; {plan}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,8 @@ LENGTHS = 32
 PLACES = 128
 LONGEST = 1_408
 DECIDING = 4
+# the share of easy samples that is taken beside the hard ones
+EASY = 0.05
 # the beginning of an evaluation, one token
 CHECKS = '{"checks": [{"criterion": "'
 # how byte-level tokenizers write the end of a line
@@ -119,8 +121,9 @@ def spread(rng: random.Random, item: Sample, context: int) -> list[int]:
     return positions
 
 
-def collate(rng: random.Random, items: list[Sample], length: int, context: int) -> Batch:
+def collate(rng: random.Random, items: list[Sample], context: int) -> Batch:
     """Pad samples at the right, where causal attention never looks, and the list of places with some of no weight."""
+    length = max(padded(item) for item in items)
     tokens = torch.zeros((len(items), length), dtype=torch.long)
     positions = torch.zeros((len(items), length), dtype=torch.long)
     places: list[int] = []
@@ -150,19 +153,52 @@ def work(length: int) -> float:
     return length * (1 + length / 1150)
 
 
-def batches(tokenizer: Tokenizer, seed: int, size: int, context: int, stream: int, drills: bool) -> Iterator[Batch]:
-    """Batches without end, each of samples of about one length and of about `size` of work.
+class Gather:
+    """Samples that wait for others of their length, until those together are about `size` of work.
 
     Lengths are rounded up and each has its own number of rows: the CPU's matrix library compiles a kernel for
-    every new shape, so there should be few. Each `stream` of a seed holds other conversations.
+    every new shape, so there should be few.
     """
-    rng = random.Random(seed + 1 + 1000 * stream)
-    waiting: dict[int, list[Sample]] = defaultdict(list)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.waiting: dict[int, list[Sample]] = defaultdict(list)
+
+    def add(self, item: Sample) -> list[Sample]:
+        """The rows of a batch where this one fills it, else none."""
+        length = padded(item)
+        rows = self.waiting[length]
+        rows.append(item)
+        return self.waiting.pop(length) if (len(rows) + 1) * work(length) > self.size else []
+
+
+def padded(item: Sample) -> int:
+    """The length that a sample has in a batch."""
+    return len(item.ids) + -len(item.ids) % LENGTHS
+
+
+def samples(tokenizer: Tokenizer, seed: int, stream: int, drills: bool) -> Iterator[Sample]:
+    """Samples without end; each `stream` of a seed holds other conversations."""
     for conversation in data.training(seed + 1000 * stream, drills):
         item = sample(tokenizer, conversation)
-        length = len(item.ids) + -len(item.ids) % LENGTHS
-        if length > LONGEST:
-            continue
-        waiting[length].append(item)
-        if (len(waiting[length]) + 1) * work(length) > size:
-            yield collate(rng, waiting.pop(length), length, context)
+        if padded(item) <= LONGEST:
+            yield item
+
+
+def batches(
+    rng: random.Random, every: Iterator[Sample], size: int, context: int, doubts: Callable[[Batch], list[float] | None]
+) -> Iterator[Batch]:
+    """Batches of about `size` of work, of all samples or of the hard ones.
+
+    `doubts` tells for each row of a batch how probable it is that the student says something else, and each is taken
+    with that probability (Jiang et al., "Accelerating deep learning by focusing on the biggest losers", 2019); of the
+    rest a share, so that nothing is forgotten. None takes all.
+    """
+    looked, taken = Gather(size), Gather(size)
+    for item in every:
+        if rows := looked.add(item):
+            found = doubts(collate(rng, rows, context)) or [1.0] * len(rows)
+            for row, doubt in zip(rows, found, strict=True):
+                hard = rng.random() < EASY + (1 - EASY) * doubt
+                if hard and (full := taken.add(row)):
+                    yield collate(rng, full, context)

@@ -45,8 +45,8 @@ class Plan:
 class Lesson(Protocol):
     """What a phase teaches; it is sent to every process."""
 
-    def batches(self, number: int) -> Iterator[Any]:
-        """The batches of one process."""
+    def batches(self, number: int, student: nn.Module, progress: Callable[[], float]) -> Iterator[Any]:
+        """The batches of one process; `progress` tells how much of the phase is done, 0 to 1."""
 
     def loss(self, student: nn.Module, batch: Any) -> tuple[Tensor, Figures]:
         """The loss of a batch, and figures to report."""
@@ -60,7 +60,7 @@ class Team:
     """What the processes share: weights and gradients lie in shared memory, a row of gradients for each process.
 
     All wait at `barrier` twice a step: when the gradients are there and when the weights are changed. `share` is that
-    of the full rates at this step, `done` is 1 after the last one.
+    of the full rates at this step, `progress` how much of the phase is done, `done` is 1 after the last step.
     """
 
     student: nn.Module
@@ -69,6 +69,7 @@ class Team:
     plan: Plan
     barrier: Any
     share: Any
+    progress: Any
     done: Any
 
 
@@ -128,7 +129,7 @@ class Worker:
         torch.set_num_threads(1)
         self.student, self.lesson = team.student, team.lesson
         self.gradients = team.gradients[number]
-        self.stream = team.lesson.batches(number)
+        self.stream = team.lesson.batches(number, team.student, lambda: float(team.progress.value))
         self.update = Update(team, number)
         # Gradients are written straight into the row that all processes read.
         weights = list(self.student.parameters())
@@ -163,7 +164,7 @@ def lead(team: Team, keep: Callable[[], None], every: int) -> None:
         sums.add(worker.compute())
         minutes = (time.monotonic() - began) / 60
         progress = max(step / plan.steps, minutes / plan.minutes)
-        team.share.value = factor(plan, step, progress)
+        team.share.value, team.progress.value = factor(plan, step, progress), progress
         team.barrier.wait()
         worker.update.step()
         step += 1
@@ -216,7 +217,7 @@ def teach(student: nn.Module, lesson: Lesson, plan: Plan, keep: Callable[[], Non
     gradients = torch.zeros(plan.workers, sum(weight.numel() for weight in student.parameters()))
     gradients.share_memory_()  # type: ignore[no-untyped-call]
     processes = multiprocessing.get_context("spawn")
-    values = processes.Value("d", 0.0), processes.Value("b", 0)
+    values = processes.Value("d", 0.0), processes.Value("d", 0.0), processes.Value("b", 0)
     team = Team(student, lesson, gradients, plan, processes.Barrier(plan.workers), *values)
     others = [processes.Process(target=follow, args=(team, number), daemon=True) for number in range(1, plan.workers)]
     for process in others:

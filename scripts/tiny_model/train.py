@@ -6,7 +6,8 @@ those of short replies more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.tiny_model.batches import Batch, batches
+from scripts.tiny_model.batches import Batch, batches, samples
 from scripts.tiny_model.model import Shape, TinyModel
 from scripts.tiny_model.precision import products
 from scripts.tiny_model.team import Figures, Plan, save, teach
@@ -25,27 +26,46 @@ from scripts.tiny_model.tokenizer import Tokenizer
 class TextLesson:
     """All tasks. `batch` is the work of one process's batch (see `batches.work`), about 1,800 tokens.
 
-    With `drills`, the data begin with many of them: for weights that can't copy yet.
+    With `drills`, the data begin with many of them: for weights that can't copy yet. From `choosy` on, a share of the
+    phase, only what the student may get wrong is learnt.
     """
 
     seed: int
     tokenizer: Tokenizer
     context: int
     drills: bool
+    choosy: float = 1.0
     batch: int = 2_500
 
-    def batches(self, number: int) -> Iterator[Batch]:
+    def batches(self, number: int, student: nn.Module, progress: Callable[[], float]) -> Iterator[Batch]:
         """The batches of one process."""
-        return batches(self.tokenizer, self.seed, self.batch, self.context, number, self.drills)
+        every = samples(self.tokenizer, self.seed, number, self.drills)
+        rng = random.Random(self.seed + 1 + 1000 * number)
 
-    def loss(self, student: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
-        """Weighted mean cross-entropy of the assistant's tokens."""
+        def doubts(batch: Batch) -> list[float] | None:
+            return self.doubts(student, batch) if progress() >= self.choosy else None
+
+        return batches(rng, every, self.batch, self.context, doubts)
+
+    def losses(self, student: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy of each of the assistant's tokens, [places]."""
         assert isinstance(student, TinyModel)
         with products():
             scores = student.logits(student(batch.tokens, batch.positions, batch.places))
-        losses = F.cross_entropy(scores.float(), batch.targets, reduction="none")
-        loss = (losses * batch.weights).sum() / batch.weights.sum()
+        return F.cross_entropy(scores.float(), batch.targets, reduction="none")
+
+    def loss(self, student: nn.Module, batch: Batch) -> tuple[Tensor, Figures]:
+        """Weighted mean cross-entropy of the assistant's tokens."""
+        loss = (self.losses(student, batch) * batch.weights).sum() / batch.weights.sum()
         return loss, {"loss": loss.item(), "tokens": batch.tokens.numel()}
+
+    @torch.no_grad()
+    def doubts(self, student: nn.Module, batch: Batch) -> list[float]:
+        """For each row the probability that the student, drawing its tokens, says something else."""
+        losses = self.losses(student, batch) * (batch.weights > 0)
+        rows = torch.zeros(len(batch.tokens)).index_add_(0, batch.places // batch.tokens.shape[1], losses)
+        found: list[float] = (1 - torch.exp(-rows)).tolist()
+        return found
 
     def is_matrix(self, name: str, weight: Tensor) -> bool:
         """The matrices of the blocks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +41,7 @@ class TowerLesson:
     seed: int
     batch: int = 32
 
-    def batches(self, number: int) -> Iterator[Pictures]:
+    def batches(self, number: int, _student: nn.Module, _progress: Callable[[], float]) -> Iterator[Pictures]:
         """The batches of one process."""
         torch.manual_seed(self.seed + number)
         return picture_batches(self.seed, self.batch, number)
@@ -68,7 +68,7 @@ class TalkLesson:
     tokens_per_batch: int = 2_000
     beside: float = 0.15
 
-    def batches(self, number: int) -> Iterator[Talks]:
+    def batches(self, number: int, _student: nn.Module, _progress: Callable[[], float]) -> Iterator[Talks]:
         """The batches of one process."""
         torch.manual_seed(self.seed + 100 + number)
         return talk_batches(self.tokenizer, self.seed + 50, self.tokens_per_batch, self.patches, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from scripts.tiny_model import words  # noqa: E402
 from scripts.tiny_model.attention import BLOCK, attend  # noqa: E402
-from scripts.tiny_model.batches import batches, work  # noqa: E402
+from scripts.tiny_model.batches import Batch, batches, samples, work  # noqa: E402
 from scripts.tiny_model.model import Shape, TinyModel  # noqa: E402
 from scripts.tiny_model.team import Plan, Team, Update, factor  # noqa: E402
 from scripts.tiny_model.tokenizer import Tokenizer  # noqa: E402
@@ -65,10 +66,41 @@ def test_hidden_states_of_some_places_are_those_of_all() -> None:
 
 def test_batches_are_of_about_one_size() -> None:
     tokenizer = Tokenizer.load(words.TOKENIZER)
-    for batch in islice(batches(tokenizer, 7, SIZE, 4096, 0, drills=False), 30):
+    every = samples(tokenizer, 7, 0, drills=False)
+    for batch in islice(batches(random.Random(7), every, SIZE, 4096, lambda _: None), 30):
         rows, length = batch.tokens.shape
         assert rows * work(length) <= SIZE or rows == 1
         assert (rows + 1) * work(length) > SIZE
+
+
+def test_what_is_hard_is_learnt_and_little_else() -> None:
+    every = samples(Tokenizer.load(words.TOKENIZER), 7, 0, drills=False)
+    looked = {True: 0, False: 0}
+
+    def hard(batch: Batch) -> bool:
+        return batch.tokens.shape[1] % 64 == 0
+
+    def doubts(batch: Batch) -> list[float]:
+        looked[hard(batch)] += len(batch.tokens)
+        return [float(hard(batch))] * len(batch.tokens)
+
+    taken = {True: 0, False: 0}
+    for batch in islice(batches(random.Random(7), every, 500, 4096, doubts), 150):
+        taken[hard(batch)] += len(batch.tokens)
+    assert taken[True] > 0.9 * looked[True]
+    assert 0 < taken[False] < 0.1 * looked[False]
+
+
+def test_doubts_are_those_of_each_row() -> None:
+    tokenizer = Tokenizer.load(words.TOKENIZER)
+    model = TinyModel(Shape(len(tokenizer.tokens), width=32, layers=2, heads=2, feed_forward=48))
+    lesson = TextLesson(7, tokenizer, 4096, drills=False)
+    batch = next(lesson.batches(0, model, lambda: 0.0))
+    chances = torch.log_softmax(model.logits(model(batch.tokens, batch.positions, batch.places)).float(), dim=-1)
+    said = chances.gather(1, batch.targets[:, None])[:, 0]
+    for row, doubt in enumerate(lesson.doubts(model, batch)):
+        mine = (batch.places // batch.tokens.shape[1] == row) & (batch.weights > 0)
+        assert doubt == pytest.approx(1 - said[mine].sum().exp().item(), abs=1e-3)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -80,7 +112,7 @@ def test_processes_change_every_weight_once(workers: int) -> None:
         value = 1.0
 
     lesson = TextLesson(1, Tokenizer.load(words.TOKENIZER), 64, drills=False)
-    team = Team(model, lesson, gradients, Plan(1, 1, workers=workers), None, Value(), None)
+    team = Team(model, lesson, gradients, Plan(1, 1, workers=workers), None, Value(), Value(), None)
     changed = dict.fromkeys((name for name, _ in model.named_parameters()), 0)
     for number in range(workers):
         before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
