@@ -205,8 +205,8 @@ class Stage:
                 async with Memory.open(configured.memory_folder) as memory:
                     await memory.put(Namespace(), [document("/pump.md", "The pump moves 40 litres a minute.")])
             async with Bench.open(configured, workspace=self.folder) as bench:
-                bench._tools.add(Tool("note", "Note a text.", NoteArgs, self._note, permission="write"))
-                bench._tools.add(Tool("page", "Read a page.", PageArgs, self._page))
+                bench._parts.tools.add(Tool("note", "Note a text.", NoteArgs, self._note, permission="write"))
+                bench._parts.tools.add(Tool("page", "Read a page.", PageArgs, self._page))
                 events: list[Event] = []
                 settings = {"budget": budget, "thread_id": thread_id, "images": images, "approver": _approve}
                 error = await _collect(bench.stream(workflow, task, **settings), events)

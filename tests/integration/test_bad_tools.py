@@ -45,7 +45,7 @@ async def run_with(
     """The events of a run whose model calls the tool, and what the model got of it."""
     with ScriptedServer(scripted.calls(CALL), scripted.text("Well.")) as server:
         async with Bench.open(loaded(folder, server.config(tools=ALLOWED)), workspace=folder) as bench:
-            bench._tools.add(Tool("bad", "Bad.", ToolArgs, run, permission))
+            bench._parts.tools.add(Tool("bad", "Bad.", ToolArgs, run, permission))
             events = [event async for event in bench.stream("react", "Do it", budget=budget, thread_id="one")]
             kept = await bench.threads.events("one")
     assert len(kept) >= 3

@@ -62,15 +62,15 @@ async def test_it_stays_open_for_the_next_run_and_goes_to_who_wants_it(
     monkeypatch.setattr(memories, "KEPT_SECONDS", EVER)
     async with opened(tmp_path, far) as bench:
         await said(bench, "My dog is called Rex")
-        first = bench._memories._opened
+        first = bench._parts.memories._opened
         await said(bench, "Cats sleep on the stove")
         assert first is not None
-        assert bench._memories._opened is first
+        assert bench._parts.memories._opened is first
         # and who waits finds it embedded
         assert await left(tmp_path, wait=20) == (4, 0)
-        assert bench._memories._opened is None
+        assert bench._parts.memories._opened is None
         await said(bench, "Cows like grass")
-        assert bench._memories._opened not in (None, first)
+        assert bench._parts.memories._opened not in (None, first)
     assert await left(tmp_path) == (6, 0)
 
 
@@ -82,7 +82,7 @@ async def test_who_waits_has_it_before_the_next_run_though_runs_come_without_a_b
         await said(bench, "My dog is called Rex")
         waiting = asyncio.create_task(left(tmp_path, wait=20))
         while not waiting.done():
-            async with bench._memories.use():
+            async with bench._parts.memories.use():
                 await asyncio.sleep(0)
         assert (await waiting)[0] == 2
 
@@ -93,15 +93,15 @@ async def test_nobody_uses_it_for_a_while_and_it_is_closed(
     monkeypatch.setattr(memories, "KEPT_SECONDS", 0.0)
     async with opened(tmp_path, far) as bench:
         await said(bench, "My dog is called Rex")
-        assert bench._memories._staying is not None
-        await asyncio.wait_for(bench._memories._staying, 20)
+        assert bench._parts.memories._staying is not None
+        await asyncio.wait_for(bench._parts.memories._staying, 20)
         assert await left(tmp_path) == (2, 0)
 
 
 async def test_words_alone_are_opened_fast_and_never_stay_open(tmp_path: Path, far: Embeds) -> None:
     async with opened(tmp_path, far, embedder="none") as bench:
         await said(bench, "My dog is called Rex")
-        assert bench._memories._opened is None
+        assert bench._parts.memories._opened is None
         assert (await left(tmp_path))[0] == 2
 
 
@@ -132,8 +132,8 @@ async def test_an_embedder_that_fails_is_told_once_and_nothing_is_lost(
     async with opened(tmp_path, far) as bench:
         for task in ("My dog is called Rex", "Cats sleep on the stove"):
             await said(bench, task)
-            assert bench._memories._staying is not None
-            await asyncio.wait_for(bench._memories._staying, 20)
+            assert bench._parts.memories._staying is not None
+            await asyncio.wait_for(bench._parts.memories._staying, 20)
     assert caplog.text.count("has no vectors yet") == 1
     assert await left(tmp_path) == (4, 4)
     far.broken = False

@@ -150,7 +150,7 @@ async def test_a_run_waits_a_moment_for_a_memory_in_use(tmp_path: Path, monkeypa
             assert time.monotonic() - began < 20
             assert result.output == "Hm."
             assert HELD in notices(events)
-            for keeping in bench._remembering._keeping:
+            for keeping in bench._parts.remembering._keeping:
                 keeping.cancel()
 
 
@@ -158,12 +158,12 @@ async def test_a_run_that_is_cancelled_while_it_waits_is_gone_at_once(tmp_path: 
     async with Memory.open(tmp_path / "memory"):
         async with opened(Model(react=["Hm."]), tmp_path, wait=600) as bench:
             running = asyncio.create_task(ran(bench, "react", QUESTION))
-            while not bench._remembering._memories._turn.locked():  # noqa: ASYNC110 - it has no event for us
+            while not bench._parts.remembering._memories._turn.locked():  # noqa: ASYNC110 - it has no event for us
                 await asyncio.sleep(0)
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
-            assert not bench._runs
+            assert not bench._parts.runs.under_way
     async with Memory.open(tmp_path / "memory"):
         pass
 

@@ -455,7 +455,7 @@ async def test_a_long_run_is_told_once_that_its_collector_is_dead(
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         async with traced(tmp_path, server.config(), None) as bench:
             first = await events_of(bench, "Hello")
-            until(lambda: bench._tracer._problems)
+            until(lambda: bench._parts.tracer._problems)
             second = await events_of(bench, "Hello")
             third = await events_of(bench, "Hello")
     assert notices(first) == notices(third) == []

@@ -45,7 +45,7 @@ def narrow(**fleet: Any) -> dict[str, Any]:
 async def test_a_picture_swaps_and_the_text_model_comes_back_with_its_context(tmp_path: Path) -> None:
     config = loaded(tmp_path, narrow(vision_hold=0))
     async with Bench.open(config, workspace=tmp_path) as bench:
-        fleet = bench._fleet
+        fleet = bench._parts.fleet
         assert fleet is not None
         async with fleet.lease("general") as endpoint:
             first = await chat(endpoint, TALK)
