@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from benchai.cli.memory import NamespaceOption, in_memory
-from benchai.cli.options import ConfigOption, JsonOption, print_json
+from benchai.cli.options import ConfigOption, JsonOption, print_json, say
 
 
 def stats(namespace: NamespaceOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Show how much is kept, and what it takes."""
+    from benchai.memory.left import told
+
     found = in_memory(lambda memory, ns: memory.stats(ns), config, namespace)
     if json:
         print_json(found.model_dump(mode="json"))
@@ -24,6 +28,8 @@ def stats(namespace: NamespaceOption = None, config: ConfigOption = None, json: 
         typer.echo(f"vectors: none of {found.pending} passages, only words are searched")
     else:
         typer.echo(f"vectors: of {found.embedder}, {found.pending} passages to be embedded")
+    for place, problem in found.left.items():
+        say(told(place, problem))
     for name, weight in found.weights.items():
         typer.echo(f"learned weight of {name}: {weight:.2f}")
 
@@ -56,6 +62,18 @@ def rebuild(config: ConfigOption = None) -> None:
         typer.echo(f"p{number}: {reason}", err=True)
 
 
-def vacuum(config: ConfigOption = None) -> None:
-    """Give back to the disk what deleted rows took."""
-    in_memory(lambda memory, _: memory.vacuum(), config, None)
+def vacuum(
+    give_up: Annotated[
+        str | None,
+        typer.Option(help="Leave the vectors of this place, which is not used any more, as they are.", metavar="PLACE"),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Give back to the disk what deleted rows took, and empty what the vectors have left. Exit code 1: it is not."""
+    from benchai.memory.left import told
+
+    left = in_memory(lambda memory, _: memory.vacuum(give_up), config, None)
+    for place, problem in left.items():
+        say(told(place, problem), err=True)
+    if left:
+        raise typer.Exit(1)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def forget_proved(target: Target, config: Path | None, namespace: str | None, json: bool) -> None:
-    """Forget and prove it. Exit code 1: something was found."""
+    """Forget and prove it. Exit code 1: something was found, or not looked through."""
     from benchai.cli.memory import in_memory
     from benchai.graphs.forgetting import forget_replies, places
 
@@ -38,5 +38,5 @@ def _say(told: Proven) -> None:
         say(f"still there: {one.what} in {one.place}, {one.file} at {one.offset}: {one.sample}")
     for file, reason in proof.unread.items():
         say(f"not looked through: {file}: {reason}")
-    verdict = "nothing of it is left there" if proof.clean else f"found: {len(proof.findings)}"
+    verdict = f"found: {len(proof.findings)}" if proof.findings else "nothing of it is left there"
     typer.echo(f"looked through {proof.files} files, {proof.bytes / 2**20:.1f} MiB: {verdict}", err=True)

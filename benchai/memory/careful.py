@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchai.errors import BenchAIError, StoreError
 from benchai.memory.forget import Forgotten, Target
+from benchai.memory.left import mend
 from benchai.memory.namespace import Namespace
 from benchai.memory.prove import Proof, prove, see_room
 from benchai.memory.types import Value
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 #: How often the index is made anew while vectors of the forgotten are found in its files.
 _TRIES = 4
 _AGAIN = "mend that, then `benchai memory rebuild` and `benchai memory vacuum` write the files anew"
+_SERVED = "a Chroma server's files may keep the bytes of deleted vectors; where that matters, keep them in the folder"
 
 
 class Place(Value):
@@ -48,11 +50,26 @@ async def forget_proved(memory: Memory, ns: Namespace, target: Target, elsewhere
     places = [(one.name, Path(one.path)) for one in elsewhere]
     try:
         proof = await _proof(memory, forgotten.texts, [vector.tolist() for vector in vectors], places)
+        unread = await _unread(memory)
     except BenchAIError as error:
         # what it says of nothing being kept is true of the last step alone
         text = f"it is forgotten, but not proved, and its bytes may still be in the files: {error.message}"
         raise (type(error) if isinstance(error, StoreError) else StoreError)(text, hint=_AGAIN) from error
-    return Proven(forgotten=forgotten, proof=proof)
+    return Proven(forgotten=forgotten, proof=proof.model_copy(update={"unread": proof.unread | unread}))
+
+
+async def _unread(memory: Memory) -> dict[str, str]:
+    """Places whose bytes nobody looks through, with the reason."""
+    server = await memory.left.server()
+    unread = {} if server is None else {server: _SERVED}
+    return unread | {place: f"vectors may still be there: {why}" for place, why in (await _left(memory)).items()}
+
+
+async def _left(memory: Memory) -> dict[str, str]:
+    """Places whose vectors could not be deleted, with the reason and the mend."""
+    if memory.vectors is None:
+        return await memory.left.empty_all(used=True)
+    return {place: mend(place, problem) for place, problem in (await memory.left.places()).items()}
 
 
 async def _proof(

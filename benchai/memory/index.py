@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PAGE = 10_000
+#: How the names of collections of all memories begin.
+OURS = "benchai-"
 
 
 class VectorIndex(Protocol):
@@ -63,7 +65,7 @@ class ChromaIndex:
     def __init__(self, link: chroma.Link, fingerprint: str, dimension: int, store: str = "") -> None:
         self.dimension = dimension
         self._link = link
-        self._mine = f"benchai-{_short(store)}-"
+        self._mine = prefix_of(store)
         self._prefix = f"{self._mine}{_short(fingerprint)}-"
         self._fingerprint = fingerprint
 
@@ -217,6 +219,11 @@ class ChromaIndex:
                 f"a vector has {dimension} dimensions, those of the index have {self.dimension}",
                 hint="`benchai memory rebuild` embeds everything anew with the embedder of now",
             )
+
+
+def prefix_of(store: str = "") -> str:
+    """How the names of all collections of a memory begin; in a folder it has no id."""
+    return f"{OURS}{_short(store)}-"
 
 
 def _count(collection: Any) -> int:

@@ -18,6 +18,7 @@ from benchai.memory.careful import Place, Proven, forget_proved, held
 from benchai.memory.database import Database
 from benchai.memory.forget import Target
 from benchai.memory.labels import label
+from benchai.memory.left import Left
 from benchai.memory.longterm import LongTerm
 from benchai.memory.namespace import Namespace
 from benchai.memory.opening import IndexPlace, store_id
@@ -52,6 +53,7 @@ class Memory(LongTerm):
         super().__init__(writing, reading)
         self.folder = folder
         self.vectors: Vectors | None = None
+        self.left = Left(writing, self._writer, self._place)
         self._store = Store(writing)
         self._ranking = partial(Searching, self._reader, reading, lambda: self.vectors)
         self._searching = self._ranking(reranker, lexical_weight)
@@ -222,6 +224,7 @@ class Memory(LongTerm):
             embedder=fingerprint,
             pending=pending,
             weights=json.loads(kept) if kept else {},
+            left=await self.left.places(),
         )
 
     async def verify(self) -> Verdict:
@@ -231,9 +234,10 @@ class Memory(LongTerm):
             StoreError: the memory can't be read at all.
         """
         verdict = await self._writer.run(upkeep.verify, self._writing)
-        if self.vectors is None:
-            return verdict
-        problems, held = await self.vectors.differences()
+        problems, held = await self.left.problems(), None
+        if self.vectors is not None:
+            differences, held = await self.vectors.differences()
+            problems += differences
         return verdict.model_copy(update={"problems": (*verdict.problems, *problems), "vectors": held})
 
     async def rebuild(self, progress: Progress | None = None) -> Reindexed | None:
@@ -265,22 +269,44 @@ class Memory(LongTerm):
         async with held(self._reader):
             yield self._writer, self._writing
 
-    async def vacuum(self) -> None:
-        """See ``upkeep.vacuum``."""
+    async def vacuum(self, give_up: str | None = None) -> dict[str, str]:
+        """See ``upkeep.vacuum``; and empty the places that the vectors have left, once all is embedded in the new one.
+
+        Args:
+            give_up: Such a place that is to stay as it is.
+
+        Returns:
+            What could not be emptied, see ``Left.places``.
+
+        Raises:
+            UsageError: ``give_up`` is none; nothing is done.
+            StoreFull: there is no room for it.
+            StoreError, BenchAIError: the file can't be written, or vectors can't be made.
+        """
+        if give_up is not None:
+            await self.left.give_up(give_up)
         await self._writer.run(upkeep.vacuum, self._writing)
+        if self.vectors is None:
+            _, pending = await self._writer.run(upkeep.embedded, self._writing)
+            if not pending:
+                await self.left.empty_all(used=False)
+        elif await self.left.places():
+            await self.vectors.catch_up(insist=True)
+        return await self.left.places()
 
     async def _vectors(self, embedder: Embedder, chroma: str | None) -> Vectors:
-        vectors = Vectors(embedder, await self._place(chroma), Pending(self._writing), self._writer)
+        vectors = Vectors(embedder, await self._place(chroma), Pending(self._writing), self._writer, self.left)
         self._closing.push_async_callback(vectors.close)
         return vectors
 
-    async def _place(self, chroma: str | None) -> IndexPlace:
+    async def _place(self, chroma: str | None = None) -> IndexPlace:
         return IndexPlace(self.folder / VECTORS, chroma, await self._writer.run(store_id, self._writing))
 
     def _changed(self) -> None:
         self.catch_up_aside()
 
     async def _end(self) -> None:
+        await self.left.aclose()
         await self._writer.aclose()
         await self._reader.aclose()
 

@@ -7,12 +7,13 @@ import logging
 import shutil
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from benchai.errors import StoreDamaged
 from benchai.memory.database import Database
+from benchai.memory.left import Left
 from benchai.memory.pending import Pending
 from benchai.memory.worker import Worker
 
@@ -46,6 +47,22 @@ class IndexPlace:
         """Tells it from others; the memory's folder may be moved."""
         return FOLDER if self.chroma is None else self.chroma.rstrip("/")
 
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return str(self.folder) if self.chroma is None else self.name
+
+    @property
+    def prefix(self) -> str:
+        """How the names of its collections begin."""
+        from benchai.memory.index import prefix_of
+
+        return prefix_of() if self.chroma is None else prefix_of(self.store)
+
+    def at(self, name: str = FOLDER) -> IndexPlace:
+        """Another place of the same memory, by its name."""
+        return replace(self, chroma=None if name == FOLDER else name)
+
     def open(self, embedder: Embedder) -> VectorIndex:
         """The index of an embedder, which was prepared. What a damaged one held is embedded anew later.
 
@@ -61,8 +78,9 @@ class IndexPlace:
         return index
 
     def remove(self) -> None:
-        """Remove the folder, whose index is closed."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, whose index is closed; a server has no files of ours."""
+        if self.chroma is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class IndexHolder:
@@ -72,10 +90,12 @@ class IndexHolder:
         place: Where it is.
         pending: What it lacks, on the connection that writes.
         writer: The thread of that connection, in which the index is written, too.
+        left: Empties places that were left.
     """
 
-    def __init__(self, place: IndexPlace, pending: Pending, writer: Worker) -> None:
+    def __init__(self, place: IndexPlace, pending: Pending, writer: Worker, left: Left) -> None:
         self.place = place
+        self._left = left
         self._pending = pending
         self._writer = writer
         self._thread = Worker("benchai-vectors")
@@ -93,9 +113,7 @@ class IndexHolder:
         async with self._turn:
             if self._index is None:
                 await embedder.prepare()
-                index = await self._thread.run(self._open, self.place, embedder)
-                await self._check(index, embedder.fingerprint)
-                self._index = index
+                self._index = await self._opened(embedder)
             return self._index
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -125,6 +143,14 @@ class IndexHolder:
     async def aclose(self) -> None:
         """End the thread."""
         await self._thread.aclose()
+
+    async def _opened(self, embedder: Embedder) -> VectorIndex:
+        # it may be a place that was left, and is being emptied
+        async with self._left.turn:
+            await self._left.idle()
+            index = await self._thread.run(self._open, self.place, embedder)
+            await self._check(index, embedder.fingerprint)
+            return index
 
     def _open(self, place: IndexPlace, embedder: Embedder) -> VectorIndex:
         self._close()

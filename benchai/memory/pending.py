@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from benchai.memory.database import Database, marks
+from benchai.memory.left import PLACE, leave
 
 FINGERPRINT = "fingerprint"
-#: Setting that names where the index was when it was compared by ids last.
-PLACE = "place"
 
 
 class Pending:
@@ -37,7 +36,10 @@ class Pending:
             return self._database.setting(PLACE), int(connection.execute(asked, (fingerprint,)).fetchone()[0])
 
     def reconcile(self, held: Collection[int], fingerprint: str, place: str) -> None:
-        """Note what the index in a place really holds: what it lacks is to be embedded, what nobody keeps is to go."""
+        """Note what the index in a place really holds: what it lacks is to be embedded, what nobody keeps is to go.
+
+        From now on it is the place in use; one that was in use before is noted as left.
+        """
         with self._database.writing() as connection:
             kept = {row[0] for row in connection.execute("SELECT id FROM passages")}
             noted = {row[0] for row in connection.execute("SELECT id FROM passages WHERE vector = ?", (fingerprint,))}
@@ -46,7 +48,7 @@ class Pending:
             connection.execute("DELETE FROM gone")
             strange = [(number,) for number in set(held) - kept]
             connection.executemany("INSERT INTO gone VALUES (?)", strange)
-            self._database.set(PLACE, place)
+            leave(self._database, place)
 
     def differences(self, held: Collection[int], fingerprint: str) -> tuple[int, int]:
         """How many vectors the index lacks, and how many it holds too many, beside those noted to come or go."""

@@ -148,8 +148,8 @@ class MemoryService(Protocol):
     async def rebuild(self) -> Reindexed | None:
         """Make all indexes anew."""
 
-    async def vacuum(self) -> None:
-        """Make the file small."""
+    async def vacuum(self, give_up: str | None = None) -> dict[str, str]:
+        """Make the file small, and empty what the vectors have left; what could not be emptied."""
 
 
 class Call(NamedTuple):

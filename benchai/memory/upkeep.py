@@ -27,6 +27,7 @@ class Stats(Value):
         embedder: Fingerprint of the embedder that worked last; None where none ever did.
         pending: Passages of the whole memory that have no vector of it yet; all, where none was ever made.
         weights: Of the legs, where they were learned.
+        left: Places that the vectors have left and that are not empty yet, with what failed; "" where it is to come.
     """
 
     counts: dict[str, int]
@@ -35,6 +36,7 @@ class Stats(Value):
     embedder: str | None = None
     pending: int = 0
     weights: dict[str, float] = Field(default_factory=dict)
+    left: dict[str, str] = Field(default_factory=dict)
 
 
 class Verdict(Value):

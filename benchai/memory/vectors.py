@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from benchai.errors import StoreDamaged, StoreError
+from benchai.errors import BenchAIError, StoreDamaged, StoreError
+from benchai.memory.left import Left
 from benchai.memory.opening import IndexHolder, IndexPlace
 from benchai.memory.pending import Pending
 from benchai.memory.reindex import Reindexed, reindex
@@ -37,12 +38,14 @@ class Vectors:
         place: Where the index is.
         pending: What the index lacks, on the connection that writes.
         writer: The thread of that connection.
+        left: Empties the places in which the index was before.
     """
 
-    def __init__(self, embedder: Embedder, place: IndexPlace, pending: Pending, writer: Worker) -> None:
+    def __init__(self, embedder: Embedder, place: IndexPlace, pending: Pending, writer: Worker, left: Left) -> None:
         self.embedder = embedder
         self.problem: str | None = None
-        self._holder = IndexHolder(place, pending, writer)
+        self._holder = IndexHolder(place, pending, writer, left)
+        self._left = left
         self._pending = pending
         self._writer = writer
         self._uses = Uses()
@@ -82,10 +85,14 @@ class Vectors:
 
     # ---- keeping up
 
-    async def catch_up(self, progress: Progress | None = None) -> Reindexed:
-        """Embed all that has no vector yet, and delete the vectors of what is gone.
+    async def catch_up(self, progress: Progress | None = None, *, insist: bool = False) -> Reindexed:
+        """Embed all that has no vector yet, and delete the vectors of what is gone; then empty what was left.
 
         A change breaks it off after a batch, and it goes on for the new embedder.
+
+        Args:
+            progress: See ``reindex``.
+            insist: Try to empty what could not be emptied a moment ago, too.
 
         Raises:
             StoreError: the index, or the embedder, failed; what was done is done.
@@ -96,6 +103,7 @@ class Vectors:
             async with self._uses:
                 report.add(await self._embed(progress))
                 if self._uses.may_begin():
+                    await self._empty_left(report, insist)
                     return report
 
     def catch_up_aside(self) -> None:
@@ -126,7 +134,7 @@ class Vectors:
         async with self._uses, self._indexing:
             await self._holder.run((await self._index()).clear)
             await self._writer.run(self._pending.forget_all)
-        return await self.catch_up(progress)
+        return await self.catch_up(progress, insist=True)
 
     async def renew(self) -> None:
         """Make the index anew from nothing: of what was deleted no byte is left in it.
@@ -139,7 +147,7 @@ class Vectors:
             await self._holder.run((await self._index()).clear)
             await self._holder.remove()
             await self._writer.run(self._pending.forget_all)
-        await self.catch_up()
+        await self.catch_up(insist=True)
 
     # ---- changes
 
@@ -202,6 +210,16 @@ class Vectors:
             except StoreDamaged:
                 self._holder.lose()
                 raise
+
+    async def _empty_left(self, done: Reindexed, insist: bool) -> None:
+        """Empty what was left, unless what was done has not made all vectors that can be made."""
+        if done.failed and await self._left.places():
+            try:
+                # texts that are refused alone will never have one
+                await self.embedder.embed(["word"])
+            except BenchAIError:
+                return
+        await self._left.empty(self._holder.place, insist=insist)
 
     async def _try_to_catch_up(self) -> None:
         while self._more:

@@ -11,12 +11,26 @@ from pathlib import Path
 
 import psutil
 
+#: What the program `chroma` does; but that imports all of the library first, which takes more than a second.
+_CHROMA = "import sys, chromadb_rust_bindings; chromadb_rust_bindings.cli(['chroma', *sys.argv[1:]])"
+
 
 @contextmanager
 def chroma_server(folder: Path, port: int = 0) -> Iterator[str]:
     """The URL of a server over a folder, by default on a port of the kernel's choice; ended with the context."""
-    program = str(Path(sys.executable).with_name("chroma"))
-    argv = [program, "run", "--host", "127.0.0.1", "--port", str(port), "--path", str(folder)]
+    argv = [
+        sys.executable,
+        "-P",
+        "-c",
+        _CHROMA,
+        "run",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--path",
+        str(folder),
+    ]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder.parent) as server:
         assert server.stdout is not None
         # it writes a line for each request: a full pipe would stop it

@@ -238,6 +238,9 @@ async def read_only(disk: Disk) -> dict[str, Any]:
     mount("", disk.at, REMOUNT | READ_ONLY)
     told: dict[str, Any] = {name: await come_to_open(disk.at / name) for name in ("memory", "other")}
     mount("", disk.at, REMOUNT)
+    async with opened(disk) as memory:
+        # the proof without an embedder has deleted them
+        await memory.index()
     vectors = disk.at / "memory" / "vectors"
     files = sorted(str(path) for path in vectors.rglob("*"))
     mount("", vectors, BIND)

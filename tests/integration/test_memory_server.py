@@ -40,6 +40,7 @@ async def test_the_contract_on_a_server(tmp_path: Path) -> None:
                 assert (await other.verify()).vectors == 0
             proven = await memory.forget_proved(WORK, Target(thread="t1"))
             assert proven.forgotten.counts["turn"] == 1
+            assert (proven.proof.findings, list(proven.proof.unread), proven.proof.clean) == ((), [url], False)
             await memory.index()
             texts = [one.text for one in (await moon(memory)).passages]
             assert (texts[0], "the moon is made of cheese" in texts) == ("Dogs bark at the moon", False)
