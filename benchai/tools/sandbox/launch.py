@@ -29,6 +29,7 @@ GUARD = Path(__file__).with_name("guard.py")
 FLOOD = 16  # times the bytes that are kept
 _START_SECONDS = 20.0  # that the guard gets beyond the program's time, to start and to end it
 _END_SECONDS = 5.0
+_ORPHAN_ROUNDS = 3
 _CHUNK = 64 * 1024
 
 
@@ -196,11 +197,23 @@ def _ended_by(verdict: dict[str, Any]) -> EndedBy:
 
 
 def _end_orphans(guard: int, temp: Path) -> None:
-    """Kill what a guard that was killed itself has left: its session, and all that has our TMPDIR."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if os.getsid(process.pid) == guard or process.environ().get("TMPDIR") == str(temp):
+    """End what a guard that was killed itself has left: its session, and all that has our TMPDIR."""
+    # again, for what was started meanwhile
+    for _ in range(_ORPHAN_ROUNDS):
+        left = [process for process in psutil.process_iter() if _is_orphan(process, guard, temp)]
+        if not left:
+            return
+        for process in left:
+            with suppress(psutil.Error):
                 process.kill()
+        psutil.wait_procs(left, timeout=_END_SECONDS)
+
+
+def _is_orphan(process: psutil.Process, guard: int, temp: Path) -> bool:
+    with suppress(psutil.Error, OSError):
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        return not ended and (os.getsid(process.pid) == guard or process.environ().get("TMPDIR") == str(temp))
+    return False
 
 
 def _make_folder() -> str:
