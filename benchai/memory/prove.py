@@ -18,6 +18,7 @@ from pydantic import Field
 
 from benchai.errors import StoreError, StoreFull
 from benchai.memory.database import Database
+from benchai.memory.file_scan import scan
 from benchai.memory.needles import Haystack, Needle, text_needles, vector_needle
 from benchai.memory.types import Value
 
@@ -209,25 +210,16 @@ def _look(
         if len(word.encode()) >= _SHORTEST_WORD
     ]
     said = _still_said(database, needles)
-    haystack = Haystack([needle for needle in needles if needle not in said])
     files = [("memory", file) for file in _files(folder)]
     files += [(name, file) for name, path in elsewhere for file in _files(path)]
-    findings: list[Finding] = []
-    unread: dict[str, str] = {}
-    size = 0
-    for place, file in files:
-        try:
-            size += file.stat().st_size
-            findings += _findings(haystack, place, file)
-        except OSError as error:
-            unread[str(file)] = error.strerror or type(error).__name__
+    seen = scan([needle for needle in needles if needle not in said], [file for _, file in files])
     return Proof(
-        files=len(files) - len(unread),
-        bytes=size,
-        findings=tuple(findings[:MOST]),
+        files=len(files) - len(seen.unread),
+        bytes=seen.size,
+        findings=tuple(_finding(*files[number], offset, needle) for number, offset, needle in seen.found[:MOST]),
         elsewhere=tuple(sorted({needle.origin for needle in said if needle.what in ("text", "part")})),
         short=tuple(place for place, text in enumerate(texts) if not text_needles(text, place)),
-        unread=unread,
+        unread={str(files[number][1]): reason for number, reason in seen.unread.items()},
     )
 
 
@@ -246,22 +238,16 @@ def _still_said(database: Database, needles: Sequence[Needle]) -> set[Needle]:
     return found | {needle for needle in needles if (needle.origin, needle.what) in same}
 
 
-def _findings(haystack: Haystack, place: str, file: Path) -> Iterator[Finding]:
-    seen: set[tuple[str, int]] = set()
-    for offset, needle in haystack.in_file(file):
-        key = ("text" if needle.what == "part" else needle.what, needle.origin)
-        if key in seen:
-            continue
-        seen.add(key)
-        yield Finding(
-            place=place,
-            file=str(file),
-            offset=offset,
-            what=needle.what,
-            encoding=needle.encoding,
-            origin=needle.origin,
-            sample=_sample(needle),
-        )
+def _finding(place: str, file: Path, offset: int, needle: Needle) -> Finding:
+    return Finding(
+        place=place,
+        file=str(file),
+        offset=offset,
+        what=needle.what,
+        encoding=needle.encoding,
+        origin=needle.origin,
+        sample=_sample(needle),
+    )
 
 
 def _sample(needle: Needle) -> str:

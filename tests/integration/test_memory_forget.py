@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -339,6 +341,20 @@ def test_a_copy_in_another_database_beside_its_log_is_found(
     other.close()
     assert [finding.place for finding in proof.findings if finding.what == "part"] == ["usage"]
     assert proof.findings[0].file.endswith("-wal")
+
+
+def test_what_is_kept_after_a_proof_is_not_lost(tmp_path: Path, database: Database, forget: Forgetting) -> None:
+    look = (
+        f"import sqlite3; c = sqlite3.connect({str(database.file)!r}); print(*c.execute('SELECT count(*) FROM turns'))"
+    )
+    seen = []
+    for number in range(3):
+        Turns(database).record(A, "talk", f"r{number}", said("Anna"))
+        assert proved(tmp_path, database, forget.forget(A, Target(thread="none"))).clean
+        Turns(database).record(A, "talk", f"s{number}", said("Bob"))
+        # it would remove the log at its end if it took itself for the last
+        seen.append(subprocess.run([sys.executable, "-c", look], capture_output=True, check=True).stdout)
+    assert seen == [b"(2,)\n", b"(4,)\n", b"(6,)\n"]
 
 
 def test_what_others_still_say_is_told_and_not_taken_for_a_copy(
