@@ -14,18 +14,21 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 from langchain_core.messages import AIMessageChunk, AnyMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
-from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from benchai.agents.wire import Wire
+from benchai.runtime.background import in_background
 from benchai.runtime.endpoints import Endpoint
 from benchai.runtime.http import local_client
+
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
 
 Chunk = Mapping[str, Any]
 
@@ -36,9 +39,22 @@ def _unused_clients() -> dict[str, Any]:
     return {"http_client": httpx.Client(trust_env=False, verify=False), "http_async_client": local_client()}  # noqa: S501 - nothing is sent by them
 
 
+@cache
+def _chat_openai() -> type[ChatOpenAI]:
+    from langchain_openai import ChatOpenAI
+
+    return ChatOpenAI
+
+
+async def imported() -> None:
+    """Import LangChain's class, if it is not yet: that takes a second, in a thread, while a model may be loading."""
+    if not _chat_openai.cache_info().currsize:
+        await in_background(_chat_openai)
+
+
 def chat_model(endpoint: Endpoint) -> ChatOpenAI:
     """A LangChain model that makes the requests for an endpoint."""
-    return ChatOpenAI(
+    return _chat_openai()(
         base_url=endpoint.base_url,
         model=endpoint.served_name,
         api_key=SecretStr("none"),

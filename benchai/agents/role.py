@@ -15,7 +15,7 @@ from benchai.agents import faults
 from benchai.agents.attempts import Attempts
 from benchai.agents.images import has_image
 from benchai.agents.messages import BLANKS, blanks_around, normalise_reply, with_own_ids
-from benchai.agents.model import Gathered, Models
+from benchai.agents.model import Gathered, Models, imported
 from benchai.errors import (
     BenchAIError,
     ContextExceeded,
@@ -155,8 +155,9 @@ class RoleAgent:
             raise
 
     async def _asked(self, request: Request) -> AIMessage:
-        reply = Gathered()
+        reply, importing = Gathered(), asyncio.ensure_future(imported())
         async with self._endpoints.lease(self.name) as endpoint:
+            await importing
             if request.window is not None:
                 request = replace(request, messages=await request.window.view(request, endpoint))
             if endpoint.vision is False and any(has_image(message) for message in request.messages):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import sys
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ import typer
 from benchai.cli.options import ConfigOption
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator
 
     from benchai.bench import Bench
     from benchai.cli.render import View
@@ -141,8 +140,7 @@ def run(
 
 
 async def _run(view: View, order: Order, loaded: LoadedConfig, approver: Approver | None) -> Result:
-    with _no_collection():
-        from benchai.bench import Bench
+    from benchai.bench import Bench
     from benchai.cli.asyncrun import on_termination
     from benchai.events import Result
 
@@ -155,17 +153,6 @@ async def _run(view: View, order: Order, loaded: LoadedConfig, approver: Approve
                     result = event if isinstance(event, Result) else result
     assert result is not None
     return result
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Import without collecting garbage: modules leave none, and looking for it takes a seventh of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 async def _events(bench: Bench, view: View, order: Order, approver: Approver | None) -> AsyncGenerator[Event, None]:
