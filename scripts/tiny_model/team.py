@@ -164,8 +164,10 @@ def lead(team: Team, keep: Callable[[], None], every: int) -> None:
         sums.add(worker.compute())
         minutes = (time.monotonic() - began) / 60
         progress = max(step / plan.steps, minutes / plan.minutes)
-        team.share.value, team.progress.value = factor(plan, step, progress), progress
+        team.share.value = factor(plan, step, progress)
         team.barrier.wait()
+        # here all see the same, as nobody is making a batch
+        team.progress.value = progress
         worker.update.step()
         step += 1
         team.done.value = int(step == plan.steps or progress >= 1)

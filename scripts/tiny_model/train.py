@@ -64,7 +64,8 @@ class TextLesson:
         """For each row the probability that the student, drawing its tokens, says something else."""
         losses = self.losses(student, batch) * (batch.weights > 0)
         rows = torch.zeros(len(batch.tokens)).index_add_(0, batch.places // batch.tokens.shape[1], losses)
-        found: list[float] = (1 - torch.exp(-rows)).tolist()
+        # a student that has diverged says something else
+        found: list[float] = (1 - torch.exp(-rows)).nan_to_num(nan=1.0).tolist()
         return found
 
     def is_matrix(self, name: str, weight: Tensor) -> bool:
