@@ -13,6 +13,8 @@ import platformdirs
 #: The memory's SQLite file, in its folder.
 MEMORY_FILE = "memory.sqlite"
 _PRIVATE = 0o600
+_DATABASES = (".sqlite", ".sqlite3", ".db")
+_COMPANIONS = ("wal", "shm", "journal")
 # what one thread makes is closed before another connects to it
 _making = threading.Lock()
 
@@ -30,7 +32,7 @@ def expand(path: str | Path) -> Path:
         return Path(path)
 
 
-def is_file(path: Path) -> bool:
+def is_file(path: str | Path) -> bool:
     """Whether a file is there; False for a path that cannot be (too long, a NUL in it)."""
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises there
 
@@ -102,12 +104,45 @@ def make_private(file: Path) -> None:
         OSError: it can't be made, or is not this user's.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
+    # a link may lead to a file that is still to be made, which O_EXCL would not do
+    real = os.path.realpath(file)
     with _making:
         try:
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE))
+            os.close(os.open(real, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE))
         except FileExistsError:
             if file.stat().st_mode & 0o777 != _PRIVATE:
                 file.chmod(_PRIVATE)
+
+
+def ours(path: str | Path) -> bool:
+    """Whether a path lies in BenchAI's own state, once all links are followed."""
+    folders = (data_dir(), cache_dir(), state_dir(), log_dir())
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(os.path.realpath(folder)) for folder in folders)
+
+
+def of_database(path: str | Path) -> bool:
+    """Whether a file may be a SQLite database that a process has open, or a companion of one; it is not opened.
+
+    No such file may be read as plain bytes: closing it drops all locks that this process holds on it under SQLite, and
+    the next other process to close the database takes away the log that is written here, see 2.2 of
+    https://www.sqlite.org/howtocorrupt.html. It is told by names, and by what lies beside: databases of BenchAI's own
+    always count, others while they have a log.
+
+    Args:
+        path: With all links followed.
+    """
+    name = os.fspath(path)
+    main, _, kind = name.rpartition("-")
+    if kind.lower() in _COMPANIONS and (_is_database(main) or (kind.lower() != "journal" and is_file(main))):
+        return True
+    if is_file(f"{name}-wal"):
+        return True
+    return _is_database(name) and (is_file(f"{name}-journal") or ours(name))
+
+
+def _is_database(name: str) -> bool:
+    return name.lower().endswith(_DATABASES)
 
 
 def make_like(descriptor: int, before: os.stat_result) -> None:

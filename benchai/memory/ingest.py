@@ -76,7 +76,7 @@ class IngestReport:
         seconds: It took.
         left_out: What was found and is not meant: links that lead out of a folder, secrets,
             notes of a vault that changed.
-        passed: Files of folders that were passed over: they are empty, or their suffix is of no document.
+        passed: Files of folders that were passed over: they are empty, databases in use, or of a suffix of no document.
     """
 
     added: int = 0

@@ -7,7 +7,8 @@ import stat
 import time
 from typing import NamedTuple
 
-from benchai.errors import SourceBusy
+from benchai.config.paths import of_database
+from benchai.errors import SourceBusy, SourceError
 from benchai.memory.loaders import check_size
 from benchai.memory.scan import File, mend_of, reason_of
 
@@ -39,8 +40,10 @@ def read_file(file: File, cap: int) -> Content:
 
     Raises:
         SourceBusy: it can't be read, or changes all the time.
-        SourceError: it is empty or too large.
+        SourceError: it is empty or too large, or a database that may be open.
     """
+    if of_database(file.source):
+        raise SourceError(f"{file.source!r} is a SQLite database in use, or belongs to one", hint="export it as text")
     try:
         return _read(file.source, cap) or _read(file.source, cap) or _restless(file.source)
     except OSError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from benchai.config.paths import of_database
 from benchai.errors import SourceError
 from benchai.memory.ignored import FOLDERS, Rules, above, ignored, is_litter, is_secret, rules_of
 from benchai.memory.loaders.choose import BINARY
@@ -43,7 +44,7 @@ class Scan:
         files: Sorted by their paths, folder by folder.
         failures: Folders and files that can't be read: what is kept of them stays.
         left_out: What is there, but not meant: links that lead out of the root, secrets.
-        passed: How many files were passed over: they are empty, or their suffix is of no document.
+        passed: How many files were passed over: they are empty, databases in use, or their suffix is of no document.
     """
 
     root: str
@@ -87,7 +88,9 @@ def is_meant(root: Path, path: Path) -> bool:
     rules = _with_own(rules, folder, prefix)
     if path.is_symlink() or name in FOLDERS or ignored(f"{prefix}{name}", rules):
         return False
-    return name == ".gitignore" or not (is_litter(name) or is_secret(name) or path.suffix.lower() in BINARY)
+    if name == ".gitignore":
+        return True
+    return not (is_litter(name) or is_secret(name) or path.suffix.lower() in BINARY or of_database(path))
 
 
 def _with_own(rules: list[Rules], folder: Path, prefix: str) -> list[Rules]:
@@ -201,7 +204,7 @@ class _Scanner:
         if is_litter(entry.name) or ignored(name, rules):
             return
         # paths are slow to make, and files many
-        if os.path.splitext(entry.name)[1].lower() in BINARY:  # noqa: PTH122
+        if os.path.splitext(entry.name)[1].lower() in BINARY or of_database(entry.path):  # noqa: PTH122
             self._found.passed += 1
         elif is_secret(entry.name):
             self._found.left_out.append(Failure(self._name(name), _SECRET, _NAME_IT))

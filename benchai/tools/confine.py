@@ -4,7 +4,8 @@
 `open_file` and `open_folder` open the resolved path one component at a time without following links, so that
 a link put in place after the check leads nowhere; and they never wait on a pipe or a device. `resolve_target` and
 `replace_file` do the same for writing. A link at the end of a path is followed when it leads inside; the file that
-is replaced is then the one that it leads to.
+is replaced is then the one that it leads to. Databases that this process may have open are left alone, see
+`benchai.config.paths.of_database`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
-from benchai.config.paths import make_like
+from benchai.config.paths import make_like, of_database, ours
 from benchai.errors import ToolError
 from benchai.tools.tool import shorten
 
@@ -30,6 +31,7 @@ __all__ = [
     "open_file",
     "open_folder",
     "printable",
+    "refuse_database",
     "replace_file",
     "resolve_inside",
     "resolve_target",
@@ -76,7 +78,8 @@ def inside(workspace: Path, path: Path) -> bool:
 def resolve_target(workspace: Path, path: str) -> Path:
     """Return the absolute path without links at which a file called `path` is to be written; it may be new.
 
-    Raises ToolError when it leads outside or into a folder `.git`, names a folder, or cannot be a path.
+    Raises ToolError when it leads outside or into a folder `.git`, names a folder or a database in use, or cannot be
+    a path.
     """
     try:
         resolved = (workspace / path).resolve()
@@ -94,6 +97,7 @@ def resolve_target(workspace: Path, path: str) -> Path:
         raise ToolError(f"{shorten(path)} lies in .git, which is not for tools to write")
     if len(parts) > MAX_DEPTH:
         raise ToolError(f"path {shorten(path)} goes through more than {MAX_DEPTH} folders")
+    refuse_database(resolved, path)
     return resolved
 
 
@@ -111,14 +115,26 @@ def replace_file(workspace: Path, resolved: Path, path: str, data: bytes) -> Non
         raise _unwritable(path, error) from error
 
 
+def refuse_database(resolved: Path, path: str) -> None:
+    """Raise ToolError for a database that this process may have open: closing a file of it would drop its locks."""
+    if not of_database(resolved):
+        return
+    if ours(resolved):
+        hint = "`benchai memory`, `benchai threads` and `benchai stats` show it"
+        raise ToolError(f"{shorten(path)} is BenchAI's own state, which is not for tools", hint=hint)
+    hint = "the program `sqlite3` reads it"
+    raise ToolError(f"{shorten(path)} is a SQLite database in use, or belongs to one", hint=hint)
+
+
 @contextmanager
 def open_file(workspace: Path, resolved: Path, path: str) -> Iterator[BufferedReader]:
     """Open a regular file for reading; `path` is what the model called it.
 
-    Raises ToolError when it is a folder, a pipe, a device or a socket, or may not be read.
+    Raises ToolError when it is a folder, a pipe, a device, a socket or a database in use, or may not be read.
     """
     try:
         _require_file(os.lstat(resolved).st_mode, path)
+        refuse_database(resolved, path)
         descriptor = _open(workspace, resolved, _LEAF)
     except OSError as error:
         raise _unusable(path, error) from error

@@ -75,9 +75,9 @@ def search(
 ) -> str:
     """Return the lines that match below `path` in the resolved `workspace`, as `path:line: text`, sorted by path.
 
-    `.git`, folders of dependencies, links, binary files and files over 1 MB are left out. Last lines in brackets
-    tell so, and which limits were hit: 100 lines, 64 MB, 50,000 files and folders, 10 s. A pattern that does not
-    compile is searched as it stands. Raises ToolError when the path is missing or outside, and for what
+    `.git`, folders of dependencies, links, binary files, databases in use and files over 1 MB are left out. Last
+    lines in brackets tell so, and which limits were hit: 100 lines, 64 MB, 50,000 files and folders, 10 s. A pattern
+    that does not compile is searched as it stands. Raises ToolError when the path is missing or outside, and for what
     `Pattern` refuses.
     """
     budget = _Budget(stop=stop or threading.Event())

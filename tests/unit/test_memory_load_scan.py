@@ -144,6 +144,7 @@ def test_a_name_that_is_no_utf_8_is_a_failure_and_ends_nothing(root: Path) -> No
 
 def test_a_path_is_judged_as_a_scan_judges_it(root: Path) -> None:
     write(root, "a.md", "sub/b.md", "sub/b.log", "build/c.md", ".git/d.md", "e.png", ".env", "sub/.gitignore")
+    write(root, "f.sqlite-wal", "sub/f.db-shm", "History", "History-wal")
     (root / ".gitignore").write_text("*.log\n/build/\n")
     (root / "link.md").symlink_to("a.md")
     everything = [path for path in root.rglob("*") if not path.is_dir()]
@@ -151,3 +152,4 @@ def test_a_path_is_judged_as_a_scan_judges_it(root: Path) -> None:
     assert meant == {*names(scan(root)), ".gitignore", "sub/.gitignore"}
     assert is_meant(root, root / "sub" / "gone.md")
     assert not is_meant(root, root / "sub" / "gone.log")
+    assert scan(root).passed == 5

@@ -151,11 +151,13 @@ def test_the_copy(workspace: Path, tmp_path: Path) -> None:
     (workspace / "more").symlink_to("src")
     (workspace / "out.py").symlink_to("../secret.py")
     os.mkfifo(workspace / "pipe")
+    for name in ("live.db", "live.db-wal", "live.db-shm", "data.sqlite"):
+        (workspace / name).touch()
     copy = tmp_path / "copy"
     copy.mkdir()
     lay_out(workspace, {"src/a.py": "changed\n", "new/deep/b.py": "b\r\n"}, copy)
     found = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if not path.is_dir()}
-    assert found == {"src/a.py", "tests/test_a.py", "in.py", "new/deep/b.py"}
+    assert found == {"src/a.py", "tests/test_a.py", "in.py", "new/deep/b.py", "data.sqlite"}
     assert (copy / "in.py").resolve() == (copy / "src" / "a.py").resolve()
     assert (copy / "more" / "a.py").read_text(encoding="utf-8") == "changed\n"
     assert (copy / "new" / "deep" / "b.py").read_bytes() == b"b\r\n"

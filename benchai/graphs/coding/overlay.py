@@ -9,7 +9,9 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from benchai.config.paths import of_database
 from benchai.errors import ToolError, UsageError
+from benchai.tools import confine
 from benchai.tools.blocks import WholeFile, parse
 from benchai.tools.edits import Edit, apply
 
@@ -126,11 +128,12 @@ def text_of_file(path: str, files: Mapping[str, str], workspace: Path) -> str | 
     """A file as it is now, or None when it is not there.
 
     Raises:
-        ToolError: it lies outside, is too large, or is no text.
+        ToolError: it lies outside, is too large, is no text, or a database in use.
     """
     if path in files:
         return files[path]
     file = _resolved(path, workspace)
+    confine.refuse_database(file, path)
     try:
         if not file.is_file():
             return None
@@ -204,13 +207,13 @@ def _copy(source: Path, target: Path, workspace: Path) -> None:
 
 
 def _files(workspace: Path) -> Iterator[tuple[Path, Path]]:
-    """Files and links, and their paths in the workspace; what is neither, as a pipe, is passed over."""
+    """Files and links, and their paths in the workspace; what is neither, as a pipe, and databases in use are left."""
     for root, folders, names in os.walk(workspace):
         links = [name for name in folders if Path(root, name).is_symlink()]
         folders[:] = sorted(name for name in folders if name not in LEFT_OUT and name not in links)
         for name in sorted([*names, *(link for link in links if link not in LEFT_OUT)]):
             source = Path(root, name)
-            if source.is_symlink() or source.is_file():
+            if source.is_symlink() or (source.is_file() and not of_database(source)):
                 yield source, source.relative_to(workspace)
 
 
