@@ -38,6 +38,7 @@ BenchAIError
     StoreError            the memory's files or its index
         StoreInUse        another process owns them
         StoreDamaged      they can't be read
+        StoreRefused      a server of the vectors wants a key
         StoreFull         the disk is full
         CollectionGone    somebody else has dropped a collection of vectors
         EmbedderError     vectors can't be made, or do not fit those that are kept
@@ -347,6 +348,10 @@ class StoreInUse(StoreError):
 
 class StoreDamaged(StoreError):
     """The memory's files can't be read."""
+
+
+class StoreRefused(StoreError):
+    """A server of the memory's vectors wants a key that it was not given."""
 
 
 class StoreFull(StoreError):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 #: How often the index is made anew while vectors of the forgotten are found in its files.
 _TRIES = 4
 _AGAIN = "mend that, then `benchai memory rebuild` and `benchai memory vacuum` write the files anew"
+_WAS_SERVED = (
+    "its vectors were deleted, but a Chroma server's files may keep their bytes; once those are out of the world, "
+    "`benchai memory vacuum --give-up {}` has this told no more"
+)
 _SERVED = "a Chroma server's files may keep the bytes of deleted vectors; where that matters, keep them in the folder"
 
 
@@ -61,14 +65,16 @@ async def forget_proved(memory: Memory, ns: Namespace, target: Target, elsewhere
 async def _unread(memory: Memory) -> dict[str, str]:
     """Places whose bytes nobody looks through, with the reason."""
     server = await memory.left.server()
-    unread = {} if server is None else {server: _SERVED}
-    return unread | {place: f"vectors may still be there: {why}" for place, why in (await _left(memory)).items()}
+    left = await _left(memory)
+    unread = {place: _WAS_SERVED.format(place) for place in await memory.left.served()}
+    unread |= {} if server is None else {server: _SERVED}
+    return unread | {place: f"vectors may still be there: {why}" for place, why in left.items()}
 
 
 async def _left(memory: Memory) -> dict[str, str]:
     """Places whose vectors could not be deleted, with the reason and the mend."""
     if memory.vectors is None:
-        return await memory.left.empty_all(used=True)
+        return await memory.left.empty_all(used=True, unused=lambda: memory.vectors is None)
     return {place: mend(place, problem) for place, problem in (await memory.left.places()).items()}
 
 

@@ -240,22 +240,33 @@ def connect(url: str) -> Link:
             hint="see that it runs (`chroma run --host HOST --port PORT`) and that memory.chroma names it",
         )
 
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    library = _library()
-    encrypted = parts.scheme == "https"
-    # reading the certificates takes 0.05 s for each of three clients
-    more = {} if encrypted else {"chroma_server_ssl_verify": False}
-    settings = _settings(chroma_server_host=host, chroma_server_http_port=port, **more)
+    encrypted = urlsplit(url).scheme == "https"
+    _library()
+    from benchai.memory.chroma_client import Limited
+
     try:
-        # Chroma's own client waits for ever
+        # a short word first: most servers that are away are known by it
         alive = f"{url.rstrip('/')}/api/v2/heartbeat"
         httpx.get(alive, timeout=CONNECT_SECONDS, verify=encrypted).raise_for_status()
-        client = library.HttpClient(host, port, ssl=encrypted, settings=settings)
+        client: Any = Limited(_server_settings(url), CONNECT_SECONDS)
     except Exception as error:
         raise failed(error) from error
     client._server._session.timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
     return Link(lambda: client, failed)
+
+
+def _server_settings(url: str) -> Any:
+    parts = urlsplit(url)
+    encrypted = parts.scheme == "https"
+    # reading the certificates takes 0.05 s for each of three clients
+    more = {} if encrypted else {"chroma_server_ssl_verify": False}
+    return _settings(
+        chroma_api_impl="chromadb.api.fastapi.FastAPI",
+        chroma_server_host=parts.hostname or "",
+        chroma_server_http_port=parts.port or (443 if encrypted else 80),
+        chroma_server_ssl_enabled=encrypted,
+        **more,
+    )
 
 
 def _library() -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from benchai.errors import StoreDamaged
 from benchai.memory.database import Database
+from benchai.memory.emptying import delete, see_link, see_ours
 from benchai.memory.left import Left
 from benchai.memory.pending import Pending
 from benchai.memory.worker import Worker
@@ -78,9 +78,14 @@ class IndexPlace:
         return index
 
     def remove(self) -> None:
-        """Remove the folder, whose index is closed; a server has no files of ours."""
+        """Remove the folder, whose index is closed; a server has no files of ours.
+
+        Raises:
+            StoreError: it can't be removed, or others keep collections there.
+        """
         if self.chroma is None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            see_ours(self.folder, self.store)
+            delete(self.folder)
 
 
 class IndexHolder:
@@ -145,9 +150,8 @@ class IndexHolder:
         await self._thread.aclose()
 
     async def _opened(self, embedder: Embedder) -> VectorIndex:
-        # it may be a place that was left, and is being emptied
         async with self._left.turn:
-            await self._left.idle()
+            await self._left.done_with(self.place)
             index = await self._thread.run(self._open, self.place, embedder)
             await self._check(index, embedder.fingerprint)
             return index
@@ -191,6 +195,7 @@ def store_id(database: Database) -> str:
 def _in_folder(folder: Path, embedder: Embedder) -> VectorIndex:
     from benchai.memory.probe import probe
 
+    see_link(folder)
     damage = probe(folder)
     if damage is None:
         try:
@@ -198,7 +203,7 @@ def _in_folder(folder: Path, embedder: Embedder) -> VectorIndex:
         except StoreDamaged as error:
             damage = error.message
     logger.warning("the vectors in %s are damaged and made anew: %s", folder, damage)
-    shutil.rmtree(folder)
+    delete(folder)
     return _opened(folder, embedder)
 
 

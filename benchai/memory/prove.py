@@ -258,11 +258,27 @@ def _sample(needle: Needle) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The files of a folder, or a file and what SQLite keeps beside it."""
+    """The files of a folder, or a file and what SQLite keeps beside it.
+
+    Links at the top of a folder are followed: vectors, or the rows, may be on another disk.
+    """
     if not path.is_dir():
         sides = (path.with_name(path.name + side) for side in _SIDE_FILES)
         yield from (file for file in sides if file.is_file())
         return
+    yield from _below(path)
+    for link in sorted(one for one in path.iterdir() if one.is_symlink()):
+        if link.is_dir():
+            yield from _below(link)
+        elif link.is_file():
+            # what SQLite keeps beside it is beside the one that is meant
+            yield from _files(link.resolve())
+        elif not link.exists():
+            # told as one that can't be read
+            yield link
+
+
+def _below(path: Path) -> Iterator[Path]:
     for folder, _, names in os.walk(path):
         # the lock has no text, sockets and pipes have no end
         yield from (file for name in sorted(names) if (file := Path(folder, name)).is_file() and not file.is_symlink())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import os
@@ -9,16 +10,18 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from benchai.memory import chroma
+from benchai.errors import StoreError
+from benchai.memory import chroma, chroma_client, left
 from benchai.memory.chroma import DATABASE
 from benchai.memory.forget import Target
-from benchai.memory.left import LEFT
+from benchai.memory.left import LEFT, PLACE
 from benchai.memory.memory import FILE, VECTORS, Memory
 from tests.conftest import REPO
 from tests.integration.chroma_server import chroma_server
@@ -117,6 +120,86 @@ async def test_a_folder_that_was_left_before_there_were_notes(tmp_path: Path, ur
     assert not (tmp_path / VECTORS).exists()
 
 
+async def test_without_notes_and_an_embedder_a_proof_empties_the_folder(tmp_path: Path) -> None:
+    await filled(tmp_path, None)
+    settings(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE)) as rows, rows:
+        rows.execute("DELETE FROM settings WHERE name = ?", (PLACE,))
+    async with Memory.open(tmp_path) as memory:
+        assert (await memory.forget_proved(WORK, Target(source=CATS.source))).proof.clean
+        assert not (tmp_path / VECTORS).exists()
+
+
+async def test_vectors_on_another_disk_are_made_anew_and_emptied_there(tmp_path: Path, url: str) -> None:
+    vectors, disk = tmp_path / "memory" / VECTORS, tmp_path / "disk"
+    await filled(tmp_path / "memory", None)
+    vectors.rename(disk)
+    vectors.symlink_to(disk)
+    async with Memory.open(tmp_path / "memory", embedder=Letters()) as memory:
+        assert memory.vectors is not None
+        would = await memory.would_forget(WORK, Target(source=CATS.source))
+        forgotten = [one.astype("<f4").tobytes() for one in (await memory.vectors.of(would.passages)).values()]
+        assert len(forgotten) == 2
+        assert bytes_in(disk, forgotten)
+        assert (await memory.forget_proved(WORK, Target(source=CATS.source))).proof.clean
+        assert not bytes_in(disk, forgotten)
+        await memory.put(WORK, [CATS])
+        await memory.embed_with(Letters(), url)
+        await memory.index()
+        assert (await memory.left.places(), list(disk.iterdir()), vectors.is_symlink()) == ({}, [], True)
+        await memory.embed_with(Letters(), None)
+        await memory.index()
+        assert await whole(memory)
+    disk.rename(tmp_path / "not-mounted")
+    async with Memory.open(tmp_path / "memory", embedder=Letters()) as memory:
+        assert "leads to no folder" in (await moon(memory)).off["dense"]
+
+
+async def test_a_server_that_was_emptied_is_told_by_proofs_until_it_is_given_up(tmp_path: Path, url: str) -> None:
+    await filled(tmp_path, url)
+    async with Memory.open(tmp_path, embedder=Letters()) as memory:
+        await memory.index()
+        assert await memory.left.places() == {}
+        proof = (await memory.forget_proved(WORK, Target(source="*/none"))).proof
+        assert (proof.clean, list(proof.unread), f"--give-up {url}" in proof.unread[url]) == (False, [url], True)
+        assert await memory.vacuum(give_up=url) == {}
+        assert (await memory.forget_proved(WORK, Target(source="*/none"))).proof.clean
+
+
+async def test_a_server_over_the_folder_keeps_it_without_an_embedder(tmp_path: Path) -> None:
+    await filled(tmp_path / "memory", None)
+    with chroma_server(tmp_path / "memory" / VECTORS) as own:
+        await filled(tmp_path / "other", own)
+        settings(tmp_path / "memory", place=own, left=json.dumps({"folder": {}}))
+        async with Memory.open(tmp_path / "memory") as memory:
+            assert list((await memory.forget_proved(WORK, Target(source="*/none"))).proof.unread) == [own]
+        async with Memory.open(tmp_path / "other", embedder=Letters(), chroma=own) as other:
+            assert await whole(other)
+
+
+async def test_a_server_that_answers_its_heartbeat_alone_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(left, "CLOSE_SECONDS", 0.1)
+    await filled(tmp_path, None)
+    with stuck() as (url, asked):
+        settings(tmp_path, left=json.dumps({url: {}}))
+        began = time.monotonic()
+        async with Memory.open(tmp_path, embedder=Letters()) as memory:
+            memory.catch_up_aside()
+            await asyncio.to_thread(asked.wait)
+            await memory.embed_with(Letters(), None)
+            assert await moon_by_vectors(memory)
+        # the thread still waits for an answer
+        assert time.monotonic() - began < chroma_client.OPEN_SECONDS
+        with closing(sqlite3.connect(tmp_path / FILE)) as rows:
+            [kept] = rows.execute("SELECT value FROM settings WHERE name = ?", (LEFT,)).fetchone()
+            assert list(json.loads(kept)) == [url]
+        monkeypatch.setattr(chroma_client, "OPEN_SECONDS", 0.2)
+        with pytest.raises(StoreError, match="timed out"):
+            chroma.connect(url)
+
+
 async def test_a_server_that_was_started_over_the_folder_keeps_its_data(tmp_path: Path) -> None:
     await filled(tmp_path, None)
     with chroma_server(tmp_path / VECTORS) as own:
@@ -201,8 +284,40 @@ def settings(folder: Path, **values: str) -> None:
         rows.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", values.items())
 
 
+def bytes_in(folder: Path, wanted: list[bytes]) -> set[bytes]:
+    """Those that some file of a folder has."""
+    files = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
+    return {one for one in wanted if any(one in file for file in files)}
+
+
 async def moon_by_vectors(memory: Memory) -> bool:
     return "dense" in (await moon(memory)).passages[0].legs
+
+
+@contextmanager
+def stuck() -> Iterator[tuple[str, threading.Event]]:
+    """The address of a server that answers nothing but its heartbeat, and what is set once it was asked more."""
+    asked, ended = threading.Event(), threading.Event()
+
+    class Stuck(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if "heartbeat" in self.path:
+                self.send_response(200)
+                self.end_headers()
+            else:
+                asked.set()
+                ended.wait()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stuck) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        ended.set()
+        server.shutdown()
+        thread.join()
 
 
 @contextmanager
